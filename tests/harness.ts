@@ -1,0 +1,57 @@
+/**
+ * The test harness: a gateway in this process over a real socket, and the way in to the other helpers, so that a test
+ * needs one import. Owns nothing that outlives a test; everything opened here is closed by `stop`.
+ */
+import { type ConfigJson, testConfig } from "./harness/config.ts";
+import { tempDir } from "./harness/wait.ts";
+
+export { rawSocket, v1Bot, v2Bot, type BotSocket, type V1Bot, type V2Bot } from "./harness/bots.ts";
+export { api, login, PASSWORD, type Answer, type Call, type Json } from "./harness/client.ts";
+export { BOT_TOKEN, testConfig, type ConfigJson } from "./harness/config.ts";
+export { BINARY, ROOT, startProcess, type ProcessOptions, type RunningProcess } from "./harness/process.ts";
+export { readSse, sseParser, type SseItem, type SseReader } from "./harness/sse.ts";
+export { freePort, tempDir, until, within } from "./harness/wait.ts";
+
+/** One line the gateway logged. */
+export type LogLine = { level: string; event: string; fields: Record<string, unknown> };
+
+export type GatewayOptions = {
+  /** Milliseconds since 1970; a fake clock for the tests of time. */
+  now?: () => number;
+  /** Default: a new folder, removed at `stop`. Given: left alone, so that a second gateway can open it. */
+  dataDir?: string;
+};
+
+/**
+ * A gateway in this process on a free port of 127.0.0.1. `config` is config.json as a person would write it, over the
+ * defaults of harness/config.ts. `logs` is everything it logged. `stop` closes it and removes its folder.
+ */
+export const startGateway = async (config: ConfigJson = {}, options: GatewayOptions = {}) => {
+  // Imported here and not above: tests of small parts use this file without loading the whole gateway.
+  const { createGateway } = await import("../lib/gateway.ts");
+  const { parseConfig } = await import("../lib/config.ts");
+  const folder = options.dataDir ? undefined : await tempDir("data");
+  const dataDir = options.dataDir ?? folder!.path;
+  const logs: LogLine[] = [];
+  const gateway = await createGateway({
+    config: parseConfig(testConfig({ dataDir, ...config })),
+    log: (level: string, event: string, fields: Record<string, unknown> = {}) => logs.push({ level, event, fields }),
+    dataDir,
+    ...(options.now ? { now: options.now } : {}),
+  });
+  const { port } = await gateway.listen();
+  return {
+    gateway,
+    logs,
+    dataDir,
+    port,
+    url: `http://127.0.0.1:${port}`,
+    wsUrl: `ws://127.0.0.1:${port}/bot-ws`,
+    /** Replaces the running config, as an edit of the file would. */
+    reload: (next: ConfigJson) => gateway.reload(parseConfig(testConfig({ dataDir, ...next }))),
+    async stop() {
+      await gateway.close();
+      await folder?.remove();
+    },
+  };
+};
