@@ -1,0 +1,208 @@
+/**
+ * The store: one SQLite file (nexus.db) and a folder of attachments in dataDir.
+ *
+ * Owns opening, refusing (newer, damaged, unwritable), migrating, backing up and closing. Writes return promises that
+ * settle at their commit (store/commit.ts). Reads are plain and see only what is committed. One process owns a file.
+ */
+import { Database } from "bun:sqlite";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { createIds } from "./ids.ts";
+import type { Log } from "./log.ts";
+import type { Say } from "./protocol.ts";
+import { createAccessStore } from "./store/access.ts";
+import { createAttachmentStore } from "./store/attachments.ts";
+import { createCommitter } from "./store/commit.ts";
+import { createConversationStore } from "./store/conversations.ts";
+import { createInboxStore } from "./store/inbox.ts";
+import { MIGRATIONS } from "./store/schema.ts";
+import { createSearchStore } from "./store/search.ts";
+import { createTurnStore } from "./store/turns.ts";
+
+/** Why the store could not be opened; `say` names the file and what to do. The process ends with exit code 1. */
+export class StoreRefused extends Error {
+  readonly say: Say;
+  constructor(say: Say) {
+    super(say.en);
+    this.say = say;
+  }
+}
+
+/** Files up to this size are checked whole at each start (about 60 ms); larger ones by their header and schema. */
+const QUICK_CHECK_BYTES = 32 * 1024 * 1024;
+const MAGIC = "SQLite format 3\0";
+
+/** Looks without opening: a file that is not ours, or of a newer version, must stay untouched. */
+const inspect = (file: string): void => {
+  const header = Buffer.alloc(100);
+  const fd = openSync(file, "r");
+  const length = readSync(fd, header, 0, 100, 0);
+  closeSync(fd);
+  if (length === 0) return; // created by a start that was killed before its first write
+  if (length < 100 || header.toString("latin1", 0, 16) !== MAGIC)
+    throw new StoreRefused({
+      zh: `${file} 不是 Nexus 的数据库，或已损坏；请用备份替换它，或移走它以新建`,
+      en: `${file} is not a Nexus database or is damaged; put a backup in its place, or move it away to start anew`,
+    });
+  refuseNewer(file, header.readUInt32BE(60)); // user_version, sqlite.org/fileformat2.html 1.3
+};
+
+const refuseNewer = (file: string, version: number): void => {
+  if (version > MIGRATIONS.length)
+    throw new StoreRefused({
+      zh: `${file} 是更新版本的 Nexus 写的（结构 ${version}，本程序支持到 ${MIGRATIONS.length}）；请使用新版本`,
+      en: `${file} was written by a newer Nexus (schema ${version}, this one knows ${MIGRATIONS.length}); use the newer version`,
+    });
+};
+
+const damaged = (file: string, why: string): StoreRefused =>
+  new StoreRefused({
+    zh: `${file} 已损坏（${why}）；请用备份替换它`,
+    en: `${file} is damaged (${why}); put a backup in its place`,
+  });
+
+const checkWhole = (file: string): void => {
+  if (statSync(file).size > QUICK_CHECK_BYTES) return;
+  let verdict: string;
+  try {
+    const db = new Database(file, { readonly: true });
+    verdict = Object.values(db.query("PRAGMA quick_check(1)").get() as Record<string, string>)[0] ?? "";
+    db.close();
+  } catch (error) {
+    verdict = (error as Error).message;
+  }
+  if (verdict !== "ok") throw damaged(file, verdict);
+};
+
+const migrate = (db: Database, file: string): void => {
+  const version = (db.query("PRAGMA user_version").get() as { user_version: number }).user_version;
+  refuseNewer(file, version);
+  for (let at = version; at < MIGRATIONS.length; at++)
+    db.transaction(() => {
+      db.run(MIGRATIONS[at]!);
+      db.run(`PRAGMA user_version = ${at + 1}`);
+    }).immediate();
+};
+
+const openDatabase = (file: string, synchronous: "normal" | "full"): Database => {
+  const fresh = !existsSync(file);
+  if (!fresh) inspect(file);
+  if (!fresh) checkWhole(file);
+  try {
+    const db = new Database(file, { create: true, strict: true });
+    if (fresh) chmodSync(file, 0o600);
+    // WAL: readers never wait for the writer, a commit is one append. NORMAL survives kill -9, FULL also power loss.
+    db.run("PRAGMA journal_mode = WAL");
+    db.run(`PRAGMA synchronous = ${synchronous === "full" ? "FULL" : "NORMAL"}`);
+    db.run("PRAGMA foreign_keys = ON");
+    db.run("PRAGMA busy_timeout = 5000");
+    db.run("PRAGMA cache_size = -16000"); // 16 MB: the hot pages of a busy day
+    db.run("PRAGMA temp_store = MEMORY");
+    migrate(db, file);
+    return db;
+  } catch (error) {
+    if (error instanceof StoreRefused) throw error;
+    const { code, message } = error as { code?: string; message: string };
+    if (code && /CORRUPT|NOTADB/.test(code)) throw damaged(file, message);
+    throw new StoreRefused({
+      zh: `无法写入 ${file}（${message}）；请检查 dataDir 的权限和磁盘空间`,
+      en: `Cannot write ${file} (${message}); check the permissions of dataDir and the disk space`,
+    });
+  }
+};
+
+const makeDir = (dir: string): void => {
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new StoreRefused({
+      zh: `无法创建目录 ${dir}（${(error as Error).message}）；请修改 dataDir 或其权限`,
+      en: `Cannot create the folder ${dir} (${(error as Error).message}); change dataDir or its permissions`,
+    });
+  }
+};
+
+const randomEpoch = (): string => crypto.getRandomValues(new Uint8Array(9)).toBase64({ alphabet: "base64url" });
+
+export type StoreOptions = { dir: string; synchronous: "normal" | "full"; now: () => number; log: Log };
+
+/** Opens (or makes) the store in `dir`. Throws StoreRefused with a sentence when it must not or cannot be used. */
+export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
+  makeDir(dir);
+  const db = openDatabase(join(dir, "nexus.db"), synchronous);
+  const meta = db.prepare<{ value: string }, [string]>("SELECT value FROM meta WHERE key = ?");
+  const putMeta = db.prepare(
+    "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+  );
+  if (!meta.get("epoch")) putMeta.run("epoch", randomEpoch());
+  const epoch = meta.get("epoch")!.value;
+  const top = (sql: string): number => (db.query(sql).get() as { n: number | null }).n ?? 0;
+
+  let rev = top("SELECT max(rev) AS n FROM conversations");
+  const floor = Math.max(
+    ...["conversations", "messages", "turns", "attachments", "api_keys", "dead_letters"].map((table) =>
+      top(`SELECT max(id) AS n FROM ${table}`),
+    ),
+  );
+  const ids = createIds(now, floor);
+  const committer = createCommitter(db, log);
+  const base = { db, write: committer.write, now, nextRev: () => ++rev };
+
+  const turns = createTurnStore({ ...base, ids });
+  const attachments = createAttachmentStore(base, ids, join(dir, "files"), log);
+  attachments.clean();
+
+  return {
+    epoch,
+    /** The newest revision given out; may be ahead of the last commit by the writes that wait. */
+    rev: (): number => rev,
+    turns,
+    attachments,
+    conversations: createConversationStore(base, turns, attachments),
+    access: createAccessStore(base, ids),
+    inbox: createInboxStore(base, ids, turns),
+    search: createSearchStore(base, () => rev),
+    write: committer.write,
+    stats: committer.stats,
+    flush: committer.flush,
+    /** Commits what waits, folds the WAL into the file and closes it. */
+    close: (): void => {
+      committer.flush();
+      db.run("PRAGMA wal_checkpoint(TRUNCATE)");
+      db.close();
+    },
+  };
+};
+
+export type Store = ReturnType<typeof openStore>;
+
+/**
+ * A consistent copy of a store that may be in use, to `file` (database) and `file`.files (attachments, hard-linked where
+ * the file system allows). Throws StoreRefused when there is no store, or `file` exists.
+ */
+export const backupStore = async (dir: string, file: string): Promise<{ bytes: number; files: number }> => {
+  const source = join(dir, "nexus.db");
+  if (!existsSync(source))
+    throw new StoreRefused({ zh: `${source} 不存在；请检查 dataDir`, en: `${source} does not exist; check dataDir` });
+  if (existsSync(file))
+    throw new StoreRefused({ zh: `${file} 已存在；请换个文件名`, en: `${file} exists; choose another name` });
+  const db = new Database(source, { readonly: true, strict: true });
+  db.query("VACUUM INTO ?").run(file);
+  db.close();
+  chmodSync(file, 0o600);
+  const files = await copyFiles(join(dir, "files"), `${file}.files`);
+  return { bytes: statSync(file).size, files };
+};
+
+/** Content-addressed and never changed after they are written, so copying them after the database misses none it names. */
+const copyFiles = async (from: string, to: string): Promise<number> => {
+  if (!existsSync(from)) return 0;
+  let count = 0;
+  for await (const path of new Bun.Glob("*/*").scan({ cwd: from })) {
+    if (path.endsWith(".part")) continue;
+    mkdirSync(join(to, path, ".."), { recursive: true, mode: 0o700 });
+    await Bun.write(join(to, path), Bun.file(join(from, path)));
+    count++;
+  }
+  return count;
+};

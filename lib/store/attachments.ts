@@ -1,0 +1,117 @@
+/**
+ * Files people and bots send: a row each, the bytes once per content under dataDir/files, named by SHA-256.
+ *
+ * What must stay true: the bytes are on disk before the row is committed, the type is what the content is (never what the
+ * sender claims), and only the owner (or the bot holding the turn) reads it. Refuses to show HTML or SVG in place.
+ */
+import { existsSync, mkdirSync, readdirSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Ids } from "../ids.ts";
+import type { Log } from "../log.ts";
+import { Reject, type Attachment } from "../protocol.ts";
+import type { StoreBase } from "./base.ts";
+import { toAttachment, type AttachmentRow } from "./rows.ts";
+import { sniff } from "./sniff.ts";
+
+/** An upload that no message names within a day is collected. */
+const UNUSED_MS = 24 * 3600_000;
+
+export type NewAttachment = { user: string; name: string; mime: string; bytes: Uint8Array; turn: number | null };
+
+/** A file name a person may see: the last path part, no controls, no direction overrides, at most 200 characters. */
+export const cleanName = (name: string): string =>
+  name
+    .replace(/^.*[/\\]/, "")
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: removing exactly these is the point
+    .replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069"]/g, "")
+    .slice(0, 200) || "file";
+
+export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, dir: string, log: Log) => {
+  const insert = db.prepare(
+    `INSERT INTO attachments (id, user, sha, name, mime, size, width, height, turn, created_at)
+     VALUES ($id, $user, $sha, $name, $mime, $size, $width, $height, $turn, $at)`,
+  );
+  const byId = db.prepare<AttachmentRow, [number]>("SELECT * FROM attachments WHERE id = ?");
+  const ofMessage = db.prepare<AttachmentRow, [number]>(
+    "SELECT a.* FROM message_files f JOIN attachments a ON a.id = f.attachment WHERE f.message = ? ORDER BY f.place",
+  );
+  const ofTurn = db.prepare<AttachmentRow, [number]>("SELECT * FROM attachments WHERE turn = ?");
+  const unused = db.prepare<{ id: number; sha: string }, [number]>(
+    `SELECT id, sha FROM attachments a WHERE created_at < ? AND NOT EXISTS
+       (SELECT 1 FROM message_files f WHERE f.attachment = a.id) LIMIT 200`,
+  );
+  const drop = db.prepare("DELETE FROM attachments WHERE id = ?");
+  const shared = db.prepare<{ id: number }, [string]>("SELECT id FROM attachments WHERE sha = ? LIMIT 1");
+  const pathOf = (sha: string): string => join(dir, sha.slice(0, 2), sha);
+
+  /** Write-then-rename, so a kill in between leaves no half file under a valid name. */
+  const keepBytes = (sha: string, bytes: Uint8Array): void => {
+    const path = pathOf(sha);
+    if (existsSync(path)) return;
+    try {
+      mkdirSync(join(dir, sha.slice(0, 2)), { recursive: true, mode: 0o700 });
+      const half = `${path}.${process.pid}.part`;
+      writeFileSync(half, bytes, { mode: 0o600 });
+      renameSync(half, path);
+    } catch (error) {
+      log("error", "storage_failed", { error: (error as Error).message });
+      throw new Reject("storage_failed");
+    }
+  };
+
+  return {
+    /** Stores the bytes and the row. Resolves once committed. Rejects `storage_failed`. */
+    add: async (file: NewAttachment): Promise<AttachmentRow> => {
+      const kind = sniff(file.bytes, file.mime);
+      const sha = new Bun.CryptoHasher("sha256").update(file.bytes).digest("hex");
+      keepBytes(sha, file.bytes);
+      const row: AttachmentRow = {
+        id: ids.next(),
+        user: file.user,
+        sha,
+        name: cleanName(file.name),
+        mime: kind.mime,
+        size: file.bytes.byteLength,
+        width: kind.width ?? null,
+        height: kind.height ?? null,
+        turn: file.turn,
+        created_at: now(),
+      };
+      await write(() => {
+        const { created_at: at, ...rest } = row;
+        insert.run({ ...rest, at });
+      });
+      return row;
+    },
+
+    get: (id: number): AttachmentRow | undefined => byId.get(id) ?? undefined,
+    path: (row: AttachmentRow): string => pathOf(row.sha),
+    bytes: (row: AttachmentRow): Promise<Uint8Array> => Bun.file(pathOf(row.sha)).bytes(),
+    ofMessage: (message: number): Attachment[] => ofMessage.all(message).map(toAttachment),
+    rowsOfMessage: (message: number): AttachmentRow[] => ofMessage.all(message),
+    ofTurn: (turn: number): AttachmentRow[] => ofTurn.all(turn),
+
+    /** Removes uploads nobody sent and files whose messages are gone. */
+    sweep: async (): Promise<void> => {
+      const gone = await write(() => {
+        const rows = unused.all(now() - UNUSED_MS);
+        for (const { id } of rows) drop.run(id);
+        return rows.filter(({ sha }) => !shared.get(sha));
+      });
+      for (const { sha } of gone)
+        try {
+          unlinkSync(pathOf(sha));
+        } catch {
+          // Already gone: nothing is lost, and the next sweep has nothing to do.
+        }
+    },
+
+    /** Removes what a kill left half written. At start, before anything writes. */
+    clean: (): void => {
+      for (const sub of existsSync(dir) ? readdirSync(dir) : [])
+        for (const name of readdirSync(join(dir, sub))) if (name.endsWith(".part")) unlinkSync(join(dir, sub, name));
+    },
+  };
+};
+
+export type AttachmentStore = ReturnType<typeof createAttachmentStore>;

@@ -1,0 +1,196 @@
+/**
+ * Conversations as their owner sees them: list, pages of messages, rename, pin, read, delete with undo, what changed since.
+ *
+ * What must stay true: every read and write names the user, so nobody reaches a conversation of someone else. A deleted
+ * conversation stays as a tombstone for readers that were away; its messages go when the undo time is over.
+ */
+import type { Message, Conversation } from "../protocol.ts";
+import { Reject } from "../protocol.ts";
+import type { AttachmentStore } from "./attachments.ts";
+import type { StoreBase } from "./base.ts";
+import { toConversation, toMessage, type ConversationRow, type MessageRow } from "./rows.ts";
+import type { TurnStore } from "./turns.ts";
+
+/** The protocol promises 10 s; the rest is for the request to arrive. */
+export const UNDO_MS = 12_000;
+/** More changed rows than this and a returning reader is told to start over. */
+export const MAX_GAP_ROWS = 1000;
+
+export type ConversationPatch = { title?: string; pinned?: boolean; read?: number };
+export type Changes = {
+  conversations: { conversation?: Conversation; deleted?: string; rev: number }[];
+  messages: { message: Message; rev: number }[];
+};
+
+export const createConversationStore = (
+  { db, write, now, nextRev }: StoreBase,
+  turns: TurnStore,
+  attachments: AttachmentStore,
+) => {
+  const listAll = db.prepare<ConversationRow, [string, number, number]>(
+    "SELECT * FROM conversations WHERE user = ? AND deleted_at IS NULL AND updated_at < ? ORDER BY updated_at DESC, id DESC LIMIT ?",
+  );
+  const byId = db.prepare<ConversationRow, [number, string]>("SELECT * FROM conversations WHERE id = ? AND user = ?");
+  const pageBefore = db.prepare<MessageRow, [number, number, number]>(
+    "SELECT * FROM messages WHERE conversation = ? AND id < ? ORDER BY id DESC LIMIT ?",
+  );
+  const patchRow = db.prepare(
+    "UPDATE conversations SET title = $title, titled = $titled, pinned = $pinned, unread = $unread, read_upto = $read, rev = $rev WHERE id = $id",
+  );
+  const countUnread = db.prepare<{ n: number }, [number, number]>(
+    "SELECT count(*) AS n FROM messages WHERE conversation = ? AND id > ? AND role = 'bot' AND content != ''",
+  );
+  const markSeen = db.prepare<{ bot: string; id: string }, [number, number, number]>(
+    "UPDATE proactive SET seen_at = ? WHERE conversation = ? AND message <= ? AND seen_at IS NULL RETURNING bot, id",
+  );
+  const setDeleted = db.prepare("UPDATE conversations SET deleted_at = ?, is_default = 0, rev = ? WHERE id = ?");
+  const restoreRow = db.prepare("UPDATE conversations SET deleted_at = NULL, rev = ? WHERE id = ?");
+  const expired = db.prepare<{ id: number }, [number]>(
+    "SELECT id FROM conversations WHERE deleted_at < ? AND leaf IS NOT NULL LIMIT 20",
+  );
+  const messageIds = db.prepare<{ id: number }, [number]>("SELECT id FROM messages WHERE conversation = ?");
+  const unindex = db.prepare("DELETE FROM search WHERE rowid = ?");
+  const dropMessages = db.prepare("DELETE FROM messages WHERE conversation = ?");
+  const dropTurns = db.prepare("DELETE FROM turns WHERE conversation = ? AND ended_at IS NOT NULL");
+  const hollow = db.prepare(
+    "UPDATE conversations SET leaf = NULL, title = '', last_text = NULL, last_role = NULL WHERE id = ?",
+  );
+  const oldMessages = db.prepare<{ id: number }, [number]>("SELECT id FROM messages WHERE id < ? LIMIT 500");
+  const dropMessage = db.prepare("DELETE FROM messages WHERE id = ?");
+  const emptyOld = db.prepare<{ id: number }, [number]>(
+    `SELECT id FROM conversations c WHERE deleted_at IS NULL AND updated_at < ? AND NOT EXISTS
+       (SELECT 1 FROM messages m WHERE m.conversation = c.id) LIMIT 100`,
+  );
+  const changedConversations = db.prepare<ConversationRow, [string, number]>(
+    "SELECT * FROM conversations WHERE user = ? AND rev > ? ORDER BY rev",
+  );
+  const changedMessages = db.prepare<MessageRow, [string, number, number, number]>(
+    `SELECT m.* FROM conversations c JOIN messages m ON m.conversation = c.id
+     WHERE c.user = ? AND c.rev > ? AND c.deleted_at IS NULL AND m.rev > ? ORDER BY m.rev LIMIT ?`,
+  );
+  const countChanged = db.prepare<{ n: number }, [string, number, number]>(
+    `SELECT count(*) AS n FROM conversations c JOIN messages m ON m.conversation = c.id
+     WHERE c.user = ? AND c.rev > ? AND c.deleted_at IS NULL AND m.rev > ?`,
+  );
+
+  const own = (user: string, id: number): ConversationRow => {
+    const row = byId.get(id, user);
+    if (!row || row.deleted_at !== null) throw new Reject("not_found");
+    return row;
+  };
+
+  const withFiles = (rows: MessageRow[]): Message[] =>
+    rows.map((row) => toMessage(row, row.files > 0 ? attachments.ofMessage(row.id) : []));
+
+  const purge = (id: number): void => {
+    for (const message of messageIds.all(id)) unindex.run(message.id);
+    unindex.run(id);
+    dropMessages.run(id);
+    dropTurns.run(id);
+    hollow.run(id);
+  };
+
+  return {
+    withFiles,
+
+    /** Newest first, at most `limit`, older than `before` (updatedAt; the cursor of the page before). */
+    list: async (user: string, limit: number, before = Number.MAX_SAFE_INTEGER) => {
+      const rows = listAll.all(user, before, limit + 1);
+      const page = rows.slice(0, limit);
+      return { rows: page, conversations: page.map(toConversation), more: rows.length > limit };
+    },
+
+    get: async (user: string, id: number): Promise<Conversation> => toConversation(own(user, id)),
+
+    /** For checks that must not wait: does this live conversation belong to the user? Undefined when not. */
+    find: (user: string, id: number): ConversationRow | undefined => {
+      const row = byId.get(id, user);
+      return row && row.deleted_at === null ? row : undefined;
+    },
+
+    /** Messages older than `before`, oldest first within the page. Rejects `not_found`. */
+    messages: async (user: string, id: number, limit: number, before = Number.MAX_SAFE_INTEGER) => {
+      own(user, id);
+      const rows = pageBefore.all(id, before, limit + 1);
+      const page = rows.slice(0, limit).reverse();
+      return { messages: withFiles(page), next: rows.length > limit ? page[0]!.id : undefined };
+    },
+
+    create: (user: string, title: string, bot: string | null): Promise<ConversationRow> =>
+      write(() => turns.makeConversation(user, bot, title, false)),
+
+    /** `seen` lists proactive messages the person has now read, so their bots can be told. Rejects `not_found`. */
+    patch: (
+      user: string,
+      id: number,
+      patch: ConversationPatch,
+    ): Promise<{ row: ConversationRow; seen: { bot: string; id: string }[] }> =>
+      write(() => {
+        const row = own(user, id);
+        const read = Math.max(row.read_upto, patch.read ?? 0);
+        patchRow.run({
+          id,
+          title: patch.title ?? row.title,
+          titled: patch.title === undefined ? row.titled : 1,
+          pinned: patch.pinned === undefined ? row.pinned : patch.pinned ? 1 : 0,
+          unread: patch.read === undefined ? row.unread : countUnread.get(id, read)!.n,
+          read,
+          rev: nextRev(),
+        });
+        const seen = patch.read === undefined ? [] : markSeen.all(now(), id, read);
+        return { row: own(user, id), seen };
+      }),
+
+    /** Hides it at once; `restore` brings it back within UNDO_MS. Rejects `not_found`. */
+    delete: (user: string, id: number): Promise<number> =>
+      write(() => {
+        own(user, id);
+        const rev = nextRev();
+        setDeleted.run(now(), rev, id);
+        return rev;
+      }),
+
+    restore: (user: string, id: number): Promise<ConversationRow> =>
+      write(() => {
+        const row = byId.get(id, user);
+        if (!row || row.deleted_at === null || row.deleted_at < now() - UNDO_MS) throw new Reject("not_found");
+        restoreRow.run(nextRev(), id);
+        return own(user, id);
+      }),
+
+    /** Empties what was deleted longer than UNDO_MS ago and, with `keepDays` above 0, what is older than that. */
+    sweep: (keepDays: number): Promise<void> =>
+      write(() => {
+        for (const { id } of expired.all(now() - UNDO_MS)) purge(id);
+        if (keepDays === 0) return;
+        const before = now() - keepDays * 86_400_000;
+        for (const { id } of oldMessages.all(before * 1000)) {
+          unindex.run(id);
+          dropMessage.run(id);
+        }
+        for (const { id } of emptyOld.all(before)) {
+          setDeleted.run(now() - UNDO_MS - 1, nextRev(), id);
+          purge(id);
+        }
+      }),
+
+    /** How many rows of this user changed after `rev`, to decide between catching up and starting over. */
+    gap: (user: string, rev: number): number =>
+      changedConversations.all(user, rev).length + countChanged.get(user, rev, rev)!.n,
+
+    changedConversations: (user: string, rev: number) =>
+      changedConversations.all(user, rev).map((row) => ({
+        rev: row.rev,
+        ...(row.deleted_at === null ? { conversation: toConversation(row) } : { deleted: row.id }),
+      })),
+
+    /** The next `limit` messages changed after `rev`, in order of rev. */
+    changedMessages: (user: string, rev: number, limit: number): { rev: number; message: Message }[] => {
+      const rows = changedMessages.all(user, rev, rev, limit);
+      const messages = withFiles(rows);
+      return rows.map((row, i) => ({ rev: row.rev, message: messages[i]! }));
+    },
+  };
+};
+
+export type ConversationStore = ReturnType<typeof createConversationStore>;
