@@ -374,7 +374,7 @@ export const connectBot = (options: BotOptions): Bot => {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let poll: ReturnType<typeof setTimeout> | undefined;
   let draining = false;
-  let idleWaiters: (() => void)[] = [];
+  const idleWaiters: (() => void)[] = [];
   let closed: Promise<void> | undefined;
   let current: BotState = { state: "connecting" };
 
@@ -619,7 +619,7 @@ export const connectBot = (options: BotOptions): Bot => {
         },
         event: (event) => {
           const to = open();
-          if (!to || to.proto !== 2 || self.over || !self.live || out.ended) return;
+          if (to?.proto !== 2 || self.over || !self.live || out.ended) return;
           flush(self);
           if (to.ws.bufferedAmount <= SOCKET_BYTES) put(to, { type: "event", replyTo: chat.id, ...event });
         },
@@ -646,7 +646,8 @@ export const connectBot = (options: BotOptions): Bot => {
 
   const run = async (turn: OpenTurn, handler: (turn: Turn) => void | Promise<void>) => {
     try {
-      await handler(turn.turn);
+      const going = handler(turn.turn);
+      if (going) await going; // a handler that is done at once ends in the same frame as its text
       if (!turn.over && !turn.out.ended) await finish(turn, {});
     } catch (error) {
       if (turn.over) return;

@@ -244,7 +244,9 @@ export const createScriptedGateway = (options: ScriptedOptions = {}) => {
     get online() {
       return registered().length;
     },
-    setProto: (next: 1 | 2) => void (proto = next),
+    setProto: (next: 1 | 2) => {
+      proto = next;
+    },
     /** Gives a chat to the connected bot (or keeps it until one comes). */
     chat: (content: string, fields: Partial<ChatFrame> = {}): ScriptedTurn => {
       const id = fields.id ?? `turn${++counter}`;
@@ -287,7 +289,9 @@ export const createScriptedGateway = (options: ScriptedOptions = {}) => {
       for (const ws of sockets) ws.close(code, reason);
     },
     /** From now on the sockets are open and dead: nothing is read, nothing is said. */
-    goSilent: () => void (mute = true),
+    goSilent: () => {
+      mute = true;
+    },
     /** kill -9: sockets drop without a word, what was not acked never was. */
     kill: async () => {
       clearInterval(pings);
