@@ -1,5 +1,6 @@
-/** The harness's own reader of SSE: the one helper clever enough to be wrong. */
+/** The two helpers of the test tooling that are clever enough to be wrong: the reader of SSE, the counting of results. */
 import { expect, test } from "bun:test";
+import { tally } from "./harness/junit.ts";
 import { sseParser } from "./harness/sse.ts";
 
 const TEXT =
@@ -31,4 +32,28 @@ test("the SSE reader gives the same events wherever the text is cut in two or th
       const got = read([TEXT.slice(0, a), TEXT.slice(a, b), TEXT.slice(b)]);
       expect(got).toEqual({ events: EXPECTED, comments: ["hello"], retries: [1500] });
     }
+});
+
+const REPORT = `<testsuites tests="4"><testsuite name="tests/a.test.ts">
+  <testcase name="good &lt;b&gt;" classname="" file="tests/a.test.ts" />
+  <testcase name="bad" classname="d" file="tests/a.test.ts"><failure message="x">&lt;skipped</failure></testcase>
+  <testcase name="later" classname="" file="tests/a.test.ts"><skipped message="TODO" /></testcase>
+  <testcase name="good too" classname="" file="tests/b.test.ts" ></testcase>
+</testsuite></testsuites>`;
+
+test("the count of results takes failed and skipped tests, and files that ran nothing, as failed", () => {
+  const got = tally(REPORT, ["tests/a.test.ts", "tests/b.test.ts", "tests/c.test.ts"], 1);
+  expect(got).toEqual({
+    passed: 2,
+    failed: 3,
+    faults: ["tests/a.test.ts: d > bad", "tests/a.test.ts: later (skipped)", "tests/c.test.ts: ran no test"],
+  });
+});
+
+test("a runner that leaves no report, runs nothing or ends badly is a failure", () => {
+  expect(tally("", [], 0).failed).toBe(1);
+  expect(tally("", ["tests/a.test.ts"], 0).failed).toBe(1);
+  const good = '<testcase name="x" file="tests/a.test.ts" />';
+  expect(tally(good, ["tests/a.test.ts"], 0)).toEqual({ passed: 1, failed: 0, faults: [] });
+  expect(tally(good, ["tests/a.test.ts"], 134).failed).toBe(1);
 });

@@ -1,0 +1,175 @@
+/**
+ * `bun run test`: everything that proves the project, from a fresh clone with nothing installed but Node or Bun.
+ *
+ * Owns the order, the time limits and the last line `N passed, N failed`, which is counted from the runners' own
+ * reports. A skipped test, a file that does not load, a part without tests, a runner that crashes or hangs: each is a
+ * failure. Imports nothing that has to be installed first.
+ */
+import { mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { Glob } from "bun";
+import { ensureChromium } from "./harness/chromium.ts";
+import { type Tally, tally } from "./harness/junit.ts";
+
+const ROOT = resolve(import.meta.dir, "..");
+const tty = process.stdout.isTTY;
+const paint = (code: number, text: string): string => (tty ? `\x1b[${code}m${text}\x1b[0m` : text);
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
+
+type Part = {
+  name: string;
+  /** Minutes after which it counts as hanging and is ended. */
+  minutes: number;
+  run: (limitMs: number, scratch: string) => Promise<Tally & { output: string }>;
+};
+
+/** The environment of every child: `bun` must be found there even when npx gave this one under another name. */
+const createEnv = async (scratch: string): Promise<Record<string, string>> => {
+  const bin = join(scratch, "bin");
+  await mkdir(bin);
+  await symlink(process.execPath, join(bin, "bun"));
+  const path = [bin, join(ROOT, "node_modules", ".bin"), process.env.PATH ?? ""].join(":");
+  return { ...(process.env as Record<string, string>), PATH: path };
+};
+
+/** Runs a command in its own process group, so that whatever it started ends with it when it hangs. */
+const execute = async (command: string[], env: Record<string, string>, limitMs: number) => {
+  const child = Bun.spawn(command, {
+    cwd: ROOT,
+    env,
+    detached: true,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const end = () => {
+    try {
+      process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // the group is gone already
+    }
+  };
+  process.once("exit", end);
+  let output = "";
+  let done = 0;
+  const read = async (stream: ReadableStream<Uint8Array>) => {
+    const decoder = new TextDecoder();
+    for await (const piece of stream) {
+      const text = decoder.decode(piece, { stream: true });
+      output += text;
+      done += text.match(/^\(pass\)|^✓/gm)?.length ?? 0;
+      if (tty && done) process.stdout.write(`\r\x1b[2K  ${done} …`);
+    }
+  };
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    end();
+  }, limitMs);
+  const reading = Promise.all([read(child.stdout), read(child.stderr)]);
+  const code = await child.exited;
+  // A grandchild that outlives its parent may hold the pipes open; it is ended, not waited for.
+  await Promise.race([reading, Bun.sleep(2000)]);
+  clearTimeout(timer);
+  end();
+  process.removeListener("exit", end);
+  if (tty) process.stdout.write("\r\x1b[2K");
+  if (late) output += `\nended after ${seconds(limitMs)}: it hung\n`;
+  return { code: late ? 124 : code, output };
+};
+
+/** A command that must end with 0: only its failure is counted, because it is not a test. */
+const command = (name: string, line: string[], env: Record<string, string>, minutes = 5): Part => ({
+  name,
+  minutes,
+  async run(limitMs) {
+    const { code, output } = await execute(line, env, limitMs);
+    const faults = code === 0 ? [] : [`${line.join(" ")} ended with ${code}`];
+    return { passed: 0, failed: faults.length, faults, output };
+  },
+});
+
+/** `bun test` over these files, counted from its JUnit report. */
+const suite = (name: string, files: string[], env: Record<string, string>, minutes: number, testMs: number): Part => ({
+  name,
+  minutes,
+  async run(limitMs, scratch) {
+    const report = join(scratch, `${name.replace(/\W+/g, "-")}.xml`);
+    // Paths are named one by one; the patterns of bunfig.toml, which keep `bun test` short, are replaced.
+    const line = [process.execPath, "test", ...files.map((file) => `./${file}`), "--path-ignore-patterns=dist/**"];
+    const flags = [`--timeout=${testMs}`, "--reporter=junit", `--reporter-outfile=${report}`];
+    const { code, output } = await execute([...line, ...flags], env, limitMs);
+    const xml = await Bun.file(report)
+      .text()
+      .catch(() => "");
+    return { ...tally(xml, files, code), output };
+  },
+});
+
+const filesIn = (pattern: string): string[] => [...new Glob(pattern).scanSync({ cwd: ROOT })].sort();
+
+const plan = async (env: Record<string, string>): Promise<Part[]> => {
+  const { scripts } = await Bun.file(join(ROOT, "package.json")).json();
+  const checks: string[] = scripts.check.split(" && ");
+  const parts = checks.map((line) => command(line, ["sh", "-c", line], env));
+  parts.push(suite("everyday tests", filesIn("tests/*.test.ts"), env, 5, 20_000));
+  parts.push(command("build dist/nexus", [process.execPath, "deploy/build.ts"], env));
+  const binary = { ...env, NEXUS_RUN: "binary" };
+  parts.push(suite("contract of the binary", ["tests/contract.test.ts"], binary, 4, 30_000));
+  const folders = [
+    ["e2e", "browser tests", 8, 60_000],
+    ["openclaw", "OpenClaw tests", 10, 480_000],
+    ["chaos", "chaos tests", 8, 300_000],
+    ["ship", "release tests", 6, 240_000],
+  ] as const;
+  for (const [folder, name, minutes, testMs] of folders) {
+    const files = filesIn(`tests/${folder}/**/*.test.ts`);
+    if (files.length) parts.push(suite(name, files, env, minutes, testMs));
+  }
+  return parts;
+};
+
+const main = async (): Promise<number> => {
+  const began = performance.now();
+  const scratch = await mkdtemp(join(tmpdir(), "nexus-run-"));
+  const env = await createEnv(scratch);
+  const faults: string[] = [];
+  let passed = 0;
+  let failed = 0;
+
+  const perform = async (part: Part) => {
+    const start = performance.now();
+    if (tty) process.stdout.write(`  ${part.name} …`);
+    const result = await part.run(part.minutes * 60_000, scratch);
+    passed += result.passed;
+    failed += result.failed;
+    const counts = [result.passed && `${result.passed} passed`, result.failed && paint(31, `${result.failed} failed`)];
+    const count = counts.filter(Boolean).join(", ") || "ok";
+    const mark = result.failed ? paint(31, "✗") : paint(32, "✓");
+    console.log(`${tty ? "\r\x1b[2K" : ""}${mark} ${part.name}: ${count}, ${seconds(performance.now() - start)}`);
+    if (!result.failed) return;
+    for (const fault of result.faults) faults.push(`${part.name}: ${fault}`);
+    console.log(result.output.trimEnd().split("\n").slice(-400).join("\n"));
+  };
+
+  await perform(command("install", [process.execPath, "install", "--frozen-lockfile"], env));
+  if (filesIn("tests/e2e/**/*.test.ts").length) {
+    const missing = await ensureChromium((text) => console.log(text));
+    if (missing) {
+      failed++;
+      faults.push(missing);
+      console.log(missing);
+    }
+  }
+  for (const part of await plan(env)) await perform(part);
+
+  await rm(scratch, { recursive: true, force: true });
+  console.log(`\n${seconds(performance.now() - began)} in all`);
+  for (const fault of faults) console.log(`${paint(31, "✗")} ${fault}`);
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed ? 1 : 0;
+};
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
+process.exit(await main());
