@@ -1,0 +1,206 @@
+/** The shape of the source: who imports whom, what may be installed, which habits stay out. Reads files, runs nothing. */
+import { describe, expect, test } from "bun:test";
+import { dirname, join, normalize, relative, resolve } from "node:path";
+import { $, Glob } from "bun";
+
+const ROOT = resolve(import.meta.dir, "..");
+
+/** What git has, plus what is new and not ignored, less what is deleted: the tree as it will be committed. */
+const tracked = (await $`git ls-files --cached --others --exclude-standard`.cwd(ROOT).text())
+  .trim()
+  .split("\n")
+  .filter((file) => Bun.file(join(ROOT, file)).size > 0);
+const read = (file: string): Promise<string> => Bun.file(join(ROOT, file)).text();
+const code = tracked.filter((file) => file.endsWith(".ts"));
+const product = code.filter((file) => !file.startsWith("tests/"));
+
+/**
+ * The floors of the house: a file imports from its own floor or a lower one, never from a higher one. Patterns are
+ * tried in order, the first that fits counts.
+ */
+const FLOORS: [name: string, pattern: RegExp][] = [
+  ["protocol", /^lib\/(protocol|shape|ids)\.ts$/],
+  ["config", /^lib\/(config|log|passwords|config\/.*|frames|bodies|sse)(\.ts)?$/],
+  ["store", /^lib\/(store|limits|auth|store\/.*)(\.ts)?$/],
+  ["bots", /^lib\/(bots|balance|streams|sessions|admit|turn)\.ts$/],
+  ["turns", /^lib\/(turns|turns\/.*)(\.ts)?$/],
+  ["routes", /^lib\/(routes\/.*|gateway|cli|cli\/.*|assets|page|.*)(\.ts)?$/],
+  ["server", /^server\.ts$/],
+];
+const floorOf = (file: string): number => FLOORS.findIndex(([, pattern]) => pattern.test(file));
+
+type Import = { from: string; to: string; type: boolean };
+
+/** Every import and re-export statement, static and dynamic, with relative paths made into tree paths. */
+const importsOf = async (file: string): Promise<Import[]> => {
+  const source = await read(file);
+  const statements = [
+    ...source.matchAll(/^(?:import|export)(\s+type)?\b[^"';]*?\bfrom\s+"([^"]+)"/gm),
+    ...source.matchAll(/^import()\s+"([^"]+)"/gm),
+    ...source.matchAll(/\bimport()\("([^"]+)"\)/g),
+  ];
+  return statements.map(([, type, path]) => ({
+    from: file,
+    to: path!.startsWith(".") ? normalize(join(dirname(file), path!)) : path!,
+    type: Boolean(type),
+  }));
+};
+
+const edges = (await Promise.all(code.map(importsOf))).flat();
+
+describe("imports", () => {
+  test("the reader of imports sees as many as the transpiler does", async () => {
+    const transpiler = new Bun.Transpiler({ loader: "ts" });
+    for (const file of product) {
+      const real = transpiler.scanImports(await read(file)).map((found) => found.path);
+      const ours = (await importsOf(file)).filter((found) => !found.type).length;
+      expect(`${file}: ${ours >= new Set(real).size}`).toBe(`${file}: true`);
+    }
+  });
+
+  test("inside lib they go one way: down", () => {
+    const upward = edges
+      .filter(({ from, to }) => from.startsWith("lib/") && (to.startsWith("lib/") || to === "server.ts"))
+      .filter(({ from, to }) => floorOf(to) > floorOf(from))
+      .map(({ from, to }) => `${from} → ${to}`);
+    expect(upward).toEqual([]);
+  });
+
+  test("no two files import each other, not even in a circle", () => {
+    const next = new Map<string, string[]>();
+    for (const { from, to, type } of edges) if (!type) next.set(from, [...(next.get(from) ?? []), to]);
+    const done = new Set<string>();
+    const circles: string[] = [];
+    const walk = (file: string, path: string[]) => {
+      const at = path.indexOf(file);
+      if (at >= 0) return void circles.push([...path.slice(at), file].join(" → "));
+      if (done.has(file)) return;
+      for (const to of next.get(file) ?? []) walk(to, [...path, file]);
+      done.add(file);
+    };
+    for (const file of next.keys()) walk(file, []);
+    expect(circles).toEqual([]);
+  });
+
+  test("the page and the plugin import nothing of the gateway but the protocol", () => {
+    const foreign = edges
+      .filter(({ from }) => /^(ui|plugin)\//.test(from) && from !== "ui/build.ts")
+      .filter(({ from, to }) => to.includes("/") && !to.startsWith("node:") && !to.startsWith(`${from.split("/")[0]}/`))
+      .filter(({ to }) => to !== "lib/protocol.ts" && !/^(highlight\.js|marked|openclaw)\b/.test(to))
+      .map(({ from, to }) => `${from} → ${to}`);
+    expect(foreign).toEqual([]);
+  });
+
+  test("the gateway runs on Bun and its own files alone", () => {
+    const foreign = edges
+      .filter(({ from }) => from.startsWith("lib/") || from === "server.ts")
+      .filter(({ to }) => !/^(lib|ui|plugin)\/|^(bun|bun:.*|node:.*|server\.ts)$/.test(to))
+      .map(({ from, to }) => `${from} → ${to}`);
+    expect(foreign).toEqual([]);
+  });
+
+  test("the protocol imports nothing", () => {
+    expect(edges.filter(({ from }) => from === "lib/protocol.ts")).toEqual([]);
+  });
+});
+
+describe("the tree", () => {
+  test("there are no runtime dependencies, and versions are exact", async () => {
+    const manifest = await Bun.file(join(ROOT, "package.json")).json();
+    expect(Object.keys(manifest.dependencies ?? {})).toEqual([]);
+    for (const version of Object.values(manifest.devDependencies)) expect(version).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+
+  test("the top level holds what it should and nothing else", () => {
+    const top = [...new Set(tracked.map((file) => file.split("/")[0]))].sort();
+    const allowed = new Set(
+      ".ci .gitignore LICENSE README.en.md README.md bun.lock bunfig.toml deploy docs lib package.json plugin server.ts tests tsconfig.json ui"
+        .split(" ")
+        .concat([".dockerignore", ".gitattributes", "CHANGELOG.md"]),
+    );
+    expect(top.filter((name) => !allowed.has(name!))).toEqual([]);
+  });
+
+  test("no folder or file is a manager, a helper, a util or a service", () => {
+    expect(tracked.filter((file) => /(^|[/-])(managers?|helpers?|utils?|services?)([./-]|$)/i.test(file))).toEqual([
+      ...tracked.filter((file) => file === "deploy/nexus.service"),
+    ]);
+  });
+
+  test("no file is longer than 350 lines, but the bot library, which is copied around as one", async () => {
+    const long: string[] = [];
+    for (const file of tracked.filter((name) => /\.(ts|css|html)$/.test(name))) {
+      const lines = (await read(file)).split("\n").length - 1;
+      if (lines > 350 && file !== "plugin/client.ts") long.push(`${file}: ${lines}`);
+    }
+    expect(long).toEqual([]);
+  });
+
+  test("every source file opens with a comment that says what it is", async () => {
+    const bare: string[] = [];
+    for (const file of code) if (!/^(#!.*\n)?\/(\*|\/)/.test(await read(file))) bare.push(file);
+    expect(bare).toEqual([]);
+  });
+
+  test("no tracked file names a package registry's host", async () => {
+    const host = /\b(registry\.|npm\.pkg\.|pypi\.org|registry-)[\w.-]*|\bnpmmirror\b|\/-\/[\w.-]+\.tgz/;
+    const named: string[] = [];
+    for (const file of tracked) {
+      if (file === relative(ROOT, import.meta.path)) continue;
+      const found = host.exec(await read(file));
+      if (found) named.push(`${file}: ${found[0]}`);
+    }
+    expect(named).toEqual([]);
+  });
+});
+
+describe("habits", () => {
+  const forbid = async (files: string[], pattern: RegExp): Promise<string[]> => {
+    const found: string[] = [];
+    for (const file of files)
+      for (const [i, line] of (await read(file)).split("\n").entries())
+        if (pattern.test(line)) found.push(`${file}:${i + 1}: ${line.trim()}`);
+    return found;
+  };
+
+  test("nothing is exported as default, except where a host asks for it", async () => {
+    const own = product.filter((file) => !/^plugin\/(index|setup-entry)\.ts$/.test(file));
+    expect(await forbid(own, /^export default\b/)).toEqual([]);
+  });
+
+  test("no type is any, and no check is switched off", async () => {
+    expect(await forbid(product, /:\s*any\b|\bas any\b|<any>|@ts-(ignore|nocheck|expect-error)/)).toEqual([]);
+  });
+
+  test("the page never turns text into markup", async () => {
+    const ui = product.filter((file) => file.startsWith("ui/"));
+    expect(
+      await forbid(ui, /\.(inner|outer)HTML\b|insertAdjacentHTML|document\.write|\beval\(|new Function\b/),
+    ).toEqual([]);
+  });
+
+  test("modules hold no state: nothing at the top level can be reassigned", async () => {
+    const files = product.filter((file) => file.startsWith("lib/") || file.startsWith("plugin/"));
+    expect(await forbid(files, /^(export )?(let|var)\b/)).toEqual([]);
+  });
+
+  test("WebSocket handlers are synchronous and no request loses its time limit", async () => {
+    const lib = product.filter((file) => file.startsWith("lib/"));
+    expect(await forbid(lib, /\basync (message|open|close|drain)\(|\.timeout\([^,]+,\s*0\)/)).toEqual([]);
+  });
+
+  test("tests are neither skipped, nor left for later, nor alone", async () => {
+    const tests = code.filter((file) => file.startsWith("tests/") && file !== relative(ROOT, import.meta.path));
+    expect(await forbid(tests, /\b(test|it|describe)\.(skip|todo|only|skipIf|todoIf)\b/)).toEqual([]);
+  });
+
+  test("every folder of tests that bunfig.toml keeps out of the everyday run has its part in tests/run.ts", async () => {
+    const { test: settings } = Bun.TOML.parse(await read("bunfig.toml")) as { test: { pathIgnorePatterns: string[] } };
+    const run = await read("tests/run.ts");
+    const kept = settings.pathIgnorePatterns.map((pattern) => /^tests\/(\w+)\//.exec(pattern)?.[1]);
+    // The benchmark is run by `bun run bench`, not by the tests.
+    for (const folder of kept) if (folder && folder !== "bench") expect(run).toContain(`"${folder}"`);
+    const holding = [...new Glob("tests/*/**/*.test.ts").scanSync({ cwd: ROOT })].map((file) => file.split("/")[1]);
+    for (const folder of holding) expect(kept).toContain(folder);
+  });
+});
