@@ -38,7 +38,7 @@ const commit = (): string => {
 };
 
 const writePage = async (step: (text: string) => void) => {
-  const files = await buildPage();
+  const files = await buildPage({ standalone: true });
   await rm(join(DIST, "page"), { recursive: true, force: true });
   for (const file of files) {
     const path = join(DIST, "page", file.path === "/" ? "index.html" : file.path);

@@ -2,7 +2,8 @@
  * The test harness: a gateway in this process over a real socket, and the way in to the other helpers, so that a test
  * needs one import. Owns nothing that outlives a test; everything opened here is closed by `stop`.
  */
-import { type ConfigJson, testConfig } from "./harness/config.ts";
+import { parseConfig } from "../lib/config.ts";
+import { CHEAP_HASHES, type ConfigJson, testConfig } from "./harness/config.ts";
 import { tempDir } from "./harness/wait.ts";
 
 export { rawSocket, v1Bot, v2Bot, type BotSocket, type V1Bot, type V2Bot } from "./harness/bots.ts";
@@ -29,12 +30,17 @@ export type GatewayOptions = {
 export const startGateway = async (config: ConfigJson = {}, options: GatewayOptions = {}) => {
   // Imported here and not above: tests of small parts use this file without loading the whole gateway.
   const { createGateway } = await import("../lib/gateway.ts");
-  const { parseConfig } = await import("../lib/config.ts");
   const folder = options.dataDir ? undefined : await tempDir("data");
   const dataDir = options.dataDir ?? folder!.path;
+  const parse = (json: ConfigJson) => {
+    const parsed = parseConfig(testConfig({ dataDir, ...json }, true), {}, undefined, CHEAP_HASHES);
+    if (!parsed.ok)
+      throw new Error(`test config: ${parsed.faults.map((fault) => `${fault.path}: ${fault.say.en}`).join("; ")}`);
+    return parsed.config;
+  };
   const logs: LogLine[] = [];
   const gateway = await createGateway({
-    config: parseConfig(testConfig({ dataDir, ...config })),
+    config: parse(config),
     log: (level: string, event: string, fields: Record<string, unknown> = {}) => logs.push({ level, event, fields }),
     dataDir,
     ...(options.now ? { now: options.now } : {}),
@@ -48,7 +54,7 @@ export const startGateway = async (config: ConfigJson = {}, options: GatewayOpti
     url: `http://127.0.0.1:${port}`,
     wsUrl: `ws://127.0.0.1:${port}/bot-ws`,
     /** Replaces the running config, as an edit of the file would. */
-    reload: (next: ConfigJson) => gateway.reload(parseConfig(testConfig({ dataDir, ...next }))),
+    reload: (next: ConfigJson) => gateway.reload(parse(next)),
     async stop() {
       await gateway.close();
       await folder?.remove();
