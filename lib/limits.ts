@@ -9,8 +9,8 @@ import { type Address, type Block, formatAddress, inBlock, parseAddress, parseBl
 
 /** B4: about 15 MB of keys at worst. */
 const MOST_KEYS = 100_000;
-/** How many entries are looked at to make room for one: a blocked key among so many with less debt is never the one. */
-const SAMPLE = 16;
+/** How many entries are looked at to make room for one. Of so many, the one with the least debt goes. */
+const SAMPLE = 8;
 
 /** Moments are floating-point numbers of about 1.8e12: their last digit is worth 0.0002 ms. */
 const ROUNDING_MS = 0.01;
@@ -44,8 +44,8 @@ export const createBuckets = ({
 
   /**
    * Makes room for one. A full bucket goes first: it says nothing. Else, of a sample walking around the Map, the one that
-   * would be full soonest, i.e. with the least debt: a stranger's new keys have a debt of one and push out each other;
-   * to free a blocked key he would have to block some hundred thousand others first.
+   * would be full soonest, i.e. with the least debt: a stranger's new keys have a debt of one and push out each other. To
+   * free a blocked key he must keep the Map full of keys in debt and have others around it that are blocked harder.
    */
   const evict = (): void => {
     const at = now();
@@ -69,13 +69,20 @@ export const createBuckets = ({
     fullAt.set(key, full);
   };
 
+  /** When the bucket of `key` is full. Cut to what an empty one needs: a clock set back must not lock anybody out longer. */
+  const fullFrom = (key: string, at: number): number => {
+    const full = fullAt.get(key);
+    if (full === undefined || full <= at) return at;
+    const latest = at + burst() * refillMs();
+    if (full <= latest) return full;
+    fullAt.set(key, latest);
+    return latest;
+  };
+
   /** Milliseconds until `key` may take one; 0: now. Takes nothing. */
   const waitMs = (key: string): number => {
     const at = now();
-    const full = Math.max(at, fullAt.get(key) ?? at);
-    // A clock that was set back must not lock anybody out for longer than an empty bucket would.
-    const debt = Math.min(full - at, burst() * refillMs());
-    const wait = debt - (burst() - 1) * refillMs();
+    const wait = fullFrom(key, at) - at - (burst() - 1) * refillMs();
     return wait > ROUNDING_MS ? wait : 0;
   };
 
@@ -84,10 +91,8 @@ export const createBuckets = ({
     /** Takes one and returns 0, or takes nothing and returns the milliseconds until one is there. */
     take(key: string): number {
       const wait = waitMs(key);
-      if (wait > 0) return wait;
-      const at = now();
-      set(key, Math.max(at, Math.min(fullAt.get(key) ?? at, at + burst() * refillMs())) + refillMs());
-      return 0;
+      if (wait === 0) set(key, fullFrom(key, now()) + refillMs());
+      return wait;
     },
     /** Returns one that was taken: it turned out not to count. */
     giveBack(key: string): void {
