@@ -17,18 +17,15 @@ export const UNDO_MS = 12_000;
 export const MAX_GAP_ROWS = 1000;
 
 export type ConversationPatch = { title?: string; pinned?: boolean; read?: number };
-export type Changes = {
-  conversations: { conversation?: Conversation; deleted?: string; rev: number }[];
-  messages: { message: Message; rev: number }[];
-};
 
 export const createConversationStore = (
   { db, write, now, nextRev }: StoreBase,
   turns: TurnStore,
   attachments: AttachmentStore,
 ) => {
-  const listAll = db.prepare<ConversationRow, [string, number, number]>(
-    "SELECT * FROM conversations WHERE user = ? AND deleted_at IS NULL AND updated_at < ? ORDER BY updated_at DESC, id DESC LIMIT ?",
+  const listAll = db.prepare<ConversationRow, [string, number, number, number]>(
+    `SELECT * FROM conversations WHERE user = ? AND deleted_at IS NULL AND (updated_at, id) < (?, ?)
+     ORDER BY updated_at DESC, id DESC LIMIT ?`,
   );
   const byId = db.prepare<ConversationRow, [number, string]>("SELECT * FROM conversations WHERE id = ? AND user = ?");
   const pageBefore = db.prepare<MessageRow, [number, number, number]>(
@@ -93,9 +90,9 @@ export const createConversationStore = (
   return {
     withFiles,
 
-    /** Newest first, at most `limit`, older than `before` (updatedAt; the cursor of the page before). */
-    list: async (user: string, limit: number, before = Number.MAX_SAFE_INTEGER) => {
-      const rows = listAll.all(user, before, limit + 1);
+    /** Newest first, at most `limit`, after the conversation `before` (the last of the page before). */
+    list: async (user: string, limit: number, before = { at: Number.MAX_SAFE_INTEGER, id: 0 }) => {
+      const rows = listAll.all(user, before.at, before.id, limit + 1);
       const page = rows.slice(0, limit);
       return { rows: page, conversations: page.map(toConversation), more: rows.length > limit };
     },
@@ -178,7 +175,11 @@ export const createConversationStore = (
     gap: (user: string, rev: number): number =>
       changedConversations.all(user, rev).length + countChanged.get(user, rev, rev)!.n,
 
-    changedConversations: (user: string, rev: number) =>
+    /** Changed or deleted after `rev`, in order of rev: either `conversation` or `deleted` (its id). */
+    changedConversations: (
+      user: string,
+      rev: number,
+    ): { rev: number; conversation?: Conversation; deleted?: number }[] =>
       changedConversations.all(user, rev).map((row) => ({
         rev: row.rev,
         ...(row.deleted_at === null ? { conversation: toConversation(row) } : { deleted: row.id }),

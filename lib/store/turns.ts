@@ -39,6 +39,9 @@ export type BeginTurn = {
   conversation?: number;
   bot: string | null;
   botName: string | null;
+  /** Of the connection it will be given to; proto 0: none yet. */
+  instance: string;
+  proto: number;
   target: string | null;
   pool: string;
   source: string;
@@ -105,10 +108,10 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
        last_role = $role, last_text = $text, last_at = $at, updated_at = $at, rev = $rev WHERE id = $id`,
   );
   const insertTurn = db.prepare(
-    `INSERT INTO turns (id, user, conversation, question, bot, bot_name, target, pool, source, text, state, client_id,
-       client_hash, created_at)
-     VALUES ($id, $user, $conversation, $question, $bot, $botName, $target, $pool, $source, $text, 'queued', $clientId,
-       $clientHash, $at)`,
+    `INSERT INTO turns (id, user, conversation, question, bot, bot_name, instance, proto, target, pool, source, text, state,
+       attempt, client_id, client_hash, created_at)
+     VALUES ($id, $user, $conversation, $question, $bot, $botName, $instance, $proto, $target, $pool, $source, $text, $state,
+       $attempt, $clientId, $clientHash, $at)`,
   );
   const assignTurn = db.prepare(
     `UPDATE turns SET bot = $bot, bot_name = $botName, instance = $instance, proto = $proto, attempt = $attempt,
@@ -195,9 +198,21 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
     return replaced.parent;
   };
 
+  /** The turn this clientId started, when it still counts. Throws `conflict` when the body was another. */
+  const again = (user: string, client: { id: string; hash: string }): TurnRow | undefined => {
+    const existing = byClient.get(user, client.id);
+    if (!existing || existing.created_at <= now() - CLIENT_ID_MS) return undefined;
+    if (existing.client_hash === client.hash) return existing;
+    throw new Reject("conflict", {
+      zh: "clientId 已用于另一条内容不同的消息",
+      en: "clientId was used for a message with a different body",
+    });
+  };
+
   return {
     makeConversation,
     append,
+    again,
 
     /**
      * Stores a question and its turn. Resolves once committed; `existing` when this user used the clientId within 24 h
@@ -207,16 +222,10 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
       write(() => {
         const at = now();
         if (begin.client) {
-          const existing = byClient.get(begin.user, begin.client.id);
-          if (existing && existing.created_at > at - CLIENT_ID_MS) {
-            if (existing.client_hash !== begin.client.hash)
-              throw new Reject("conflict", {
-                zh: "clientId 已用于另一条内容不同的消息",
-                en: "clientId was used for a message with a different body",
-              });
-            return { existing };
-          }
-          if (existing) forgetClient.run(existing.id);
+          const existing = again(begin.user, begin.client);
+          if (existing) return { existing };
+          const old = byClient.get(begin.user, begin.client.id);
+          if (old) forgetClient.run(old.id);
         }
         const conversation = conversationFor(begin);
         const parent = parentOf(conversation, begin);
@@ -251,6 +260,10 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
           question,
           bot: begin.bot,
           botName: begin.botName,
+          instance: begin.instance,
+          proto: begin.proto,
+          state: begin.proto === 0 ? "queued" : "sent",
+          attempt: begin.proto === 0 ? 0 : 1,
           target: begin.target,
           pool: begin.pool,
           source: begin.source,

@@ -1,0 +1,122 @@
+/** HTTP bodies, parsed. Every limit of length that a person could meet is here or in config.limits. */
+import { botIdShape } from "./frames.ts";
+import { decodeId } from "./ids.ts";
+import { Reject } from "./protocol.ts";
+import { fields, flag, int, list, maybe, oneOf, parse, text, type Shape } from "./shape.ts";
+
+const id = text(1, 16);
+const clientId = text(1, 64);
+/** A data URL; bounded by bodyBytes before it gets here. */
+const image = text(1, 40_000_000);
+const attachments = maybe(list(id, 20));
+const title = text(1, 200);
+
+export const loginBody = (body: unknown) => parse(fields({ username: text(1, 256), password: text(1, 1024) }), body);
+
+const checkLength = (content: string | undefined, textChars: number): void => {
+  if (content !== undefined && content.length > textChars)
+    throw new Reject("too_large", {
+      zh: `消息超过 ${textChars} 个字符`,
+      en: `The message is over ${textChars} characters`,
+    });
+};
+
+const notEmpty = (content: string, hasFile: boolean): void => {
+  if (content.trim() === "" && !hasFile)
+    throw new Reject("bad_request", { zh: "消息不能为空", en: "The message must not be empty" });
+};
+
+/** The wire's ids as numbers; 0, which nothing has, for what is none. */
+const numbers = (ids: string[] | undefined): number[] => (ids ?? []).map(decodeId);
+
+/** Its length is checked against the config, with a status of its own. */
+const anyText: Shape<string> = (value, path, faults) => {
+  if (typeof value === "string") return value;
+  faults.push({ path, say: { zh: "应为文字", en: "text" } });
+  return "";
+};
+const chatShape = fields({
+  message: maybe(anyText),
+  target: maybe(botIdShape),
+  image: maybe(image),
+  conversationId: maybe(id),
+  clientId: maybe(clientId),
+  attachments,
+});
+
+/** `POST /api/chat` and `/api/chat/stream`. An empty `target` or `image` is none, as v1 took it. */
+export const chatBody = (body: unknown, textChars: number) => {
+  const tidy = typeof body === "object" && body !== null ? withoutEmpty(body as Record<string, unknown>) : body;
+  const { message = "", conversationId, attachments: files, ...rest } = parse(chatShape, tidy);
+  checkLength(message, textChars);
+  notEmpty(message, rest.image !== undefined || (files?.length ?? 0) > 0);
+  return {
+    message,
+    ...rest,
+    attachments: numbers(files),
+    ...(conversationId !== undefined && { conversation: decodeId(conversationId) }),
+  };
+};
+
+const withoutEmpty = (body: Record<string, unknown>): Record<string, unknown> => {
+  const { target, image: picture, conversationId, clientId: client } = body;
+  return {
+    ...body,
+    ...(target === "" && { target: undefined }),
+    ...(picture === "" && { image: undefined }),
+    ...(conversationId === "" && { conversationId: undefined }),
+    ...(client === "" && { clientId: undefined }),
+  };
+};
+
+const sendShape = fields({
+  clientId,
+  content: anyText,
+  target: maybe(botIdShape),
+  image: maybe(image),
+  attachments,
+  replyTo: maybe(id),
+  replaces: maybe(id),
+});
+
+/** `POST /api/conversations/:id/messages`. */
+export const sendBody = (body: unknown, textChars: number) => {
+  const { content, attachments: files, replyTo, replaces, ...rest } = parse(sendShape, body);
+  checkLength(content, textChars);
+  notEmpty(content, rest.image !== undefined || (files?.length ?? 0) > 0);
+  return {
+    message: content,
+    ...rest,
+    attachments: numbers(files),
+    ...(replyTo !== undefined && { replyTo: decodeId(replyTo) }),
+    ...(replaces !== undefined && { replaces: decodeId(replaces) }),
+  };
+};
+
+export const newConversationBody = (body: unknown) =>
+  parse(fields({ title: maybe(title), botId: maybe(botIdShape) }), body);
+
+export const patchConversationBody = (body: unknown) => {
+  const { read, ...rest } = parse(fields({ title: maybe(title), pinned: maybe(flag), read: maybe(id) }), body);
+  return { ...rest, ...(read !== undefined && { read: decodeId(read) }) };
+};
+
+export const newKeyBody = (body: unknown) =>
+  parse(
+    fields({
+      name: text(1, 100),
+      expiresAt: maybe(int(1)),
+      bots: maybe(list(botIdShape, 100)),
+      scope: maybe(oneOf("chat", "all")),
+    }),
+    body,
+  );
+
+/** `limit` of a query: a whole number from 1 to `most`. */
+export const limitOf = (value: string | null, usual: number, most: number): number => {
+  if (value === null || value === "") return usual;
+  const number = Number(value);
+  if (!Number.isSafeInteger(number) || number < 1)
+    throw new Reject("bad_request", { zh: "limit：应为正整数", en: "limit: a whole number from 1" });
+  return Math.min(number, most);
+};

@@ -1,0 +1,36 @@
+/** What every route file is given: the parts of one gateway. Made in gateway.ts. */
+import type { Bots } from "./bots.ts";
+import type { Config } from "./config.ts";
+import type { Call } from "./http.ts";
+import type { Inbox } from "./inbox.ts";
+import type { Buckets } from "./limits.ts";
+import type { Log } from "./log.ts";
+import type { PasswordCheck } from "./passwords.ts";
+import type { Sessions } from "./sessions.ts";
+import type { Store } from "./store.ts";
+import type { Access, Streams } from "./streams.ts";
+import type { Sync } from "./sync.ts";
+import type { Turns } from "./turns.ts";
+
+export type Gate = {
+  config: () => Config;
+  log: Log;
+  now: () => number;
+  store: Store;
+  sessions: Sessions;
+  passwords: PasswordCheck;
+  bots: Bots;
+  turns: Turns;
+  streams: Streams;
+  sync: Sync;
+  inbox: Inbox;
+  /** Sends per user and minute. */
+  sends: Buckets;
+  isDraining: () => boolean;
+  /** Somebody signed in with a password: the file with the first password goes. */
+  signedIn: (user: string) => void;
+  /** Keeps a request that answers late from being taken for a dead one; the returned function stops that. */
+  keepAlive: (call: Call) => () => void;
+  /** Who a stream belongs to; counts it toward its address until it closes. Rejects `rate_limited`. */
+  access: (call: Call) => Access;
+};

@@ -1,0 +1,277 @@
+/**
+ * Around every route: limits → origin → who calls → body → handler → headers, and every refusal as one JSON shape.
+ *
+ * Owns what all answers share. What must stay true: a handler sees only requests that passed; Reject becomes its status and
+ * sentence, anything else a 500 with a request id and a log line; no stack or path leaves the process.
+ */
+import type { Server } from "bun";
+import { contentSecurityPolicy } from "./assets.ts";
+import { checkOrigin, corsHeaders, digest, ownOrigin, preflightHeaders, readCookie, type Own } from "./auth.ts";
+import type { Connection, SocketData } from "./bots.ts";
+import type { Config, UserEntry } from "./config.ts";
+import { clientAddress, isTrusted, trustedBlocks } from "./limits.ts";
+import type { Log } from "./log.ts";
+import { ERRORS, Reject, type ErrorBody } from "./protocol.ts";
+import type { Key, Session, Sessions } from "./sessions.ts";
+
+export type HttpServer = Server<SocketData>;
+type Params = Record<string, string>;
+export type Handler = (call: Call) => Response | Promise<Response>;
+
+/**
+ * `auth` none: anyone; user: a session, or an API key whose scope covers it; session: a person signed in, never a key;
+ * admin: a session of a user with that role. `scope` chat: keys with scope "chat" reach it too.
+ */
+export type Route = {
+  method: "GET" | "POST" | "PATCH" | "DELETE";
+  path: string;
+  auth: "none" | "user" | "session" | "admin";
+  scope?: "chat";
+  /** A bot's session reaches it too: `call.bot` is set then, and `call.caller` is not. */
+  bots?: true;
+  handle: Handler;
+};
+
+export type Caller = {
+  user: string;
+  entry: UserEntry;
+  /** What a stream opened with it is bound to: the session's digest or `key:<id>`. */
+  access: string;
+  session?: Session;
+  key?: Key;
+};
+
+export type Call = {
+  request: Request;
+  server: HttpServer;
+  params: Params;
+  address: string;
+  /** False when the address is a trusted proxy's own: such do not count toward connectionsPerAddress. */
+  countsAddress: boolean;
+  lang: "zh" | "en";
+  own: Own;
+  /** Whether a cookie may be read and set here (PROTOCOL 5). */
+  cookies: boolean;
+  /** Set for every route whose auth is not "none". */
+  caller: Caller;
+  bot: Connection | undefined;
+  query: (name: string) => string | null;
+  /** The body as JSON. Rejects too_large, bad_request. */
+  body: () => Promise<unknown>;
+  json: (value: unknown, status?: number, headers?: Record<string, string>) => Response;
+  /** Security headers for an answer of another kind. */
+  headers: Record<string, string>;
+};
+
+export const createHttp = (deps: {
+  config: () => Config;
+  sessions: () => Sessions;
+  botBySession: (hash: string) => Connection | undefined;
+  log: Log;
+}) => {
+  const { config, sessions, log } = deps;
+
+  // Made once per config, because a reload replaces the object.
+  let madeFor: Config | undefined;
+  let base: Record<string, string> = {};
+  let api: Record<string, string> = {};
+  let trusted: ReturnType<typeof trustedBlocks> = [];
+  const refresh = (): void => {
+    const now = config();
+    if (now === madeFor) return;
+    madeFor = now;
+    trusted = trustedBlocks(now.trustedProxies);
+    base = {
+      "Content-Security-Policy": contentSecurityPolicy(now.frameAncestors),
+      "X-Content-Type-Options": "nosniff",
+      "Referrer-Policy": "same-origin",
+      "Cross-Origin-Opener-Policy": "same-origin",
+      "Cross-Origin-Resource-Policy": "same-origin",
+      ...(now.publicUrl?.startsWith("https:") && { "Strict-Transport-Security": "max-age=31536000" }),
+    };
+    api = { ...base, "Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store" };
+  };
+
+  const langOf = (request: Request): "zh" | "en" => {
+    const accepted = /\b(zh|en)\b/i.exec(request.headers.get("accept-language") ?? "")?.[1]?.toLowerCase();
+    return accepted === "en" || accepted === "zh" ? accepted : config().language;
+  };
+
+  const answer = (value: unknown, status: number, more: Record<string, string> | undefined): Response =>
+    new Response(JSON.stringify(value), { status, headers: more ? { ...api, ...more } : api });
+
+  const refusal = (error: unknown, request: Request, more: Record<string, string> | undefined): Response => {
+    const lang = langOf(request);
+    if (error instanceof Reject) {
+      const body: ErrorBody = { error: error.say[lang], code: error.code };
+      if (error.retryAfter !== undefined) body.retryAfter = Math.max(1, Math.ceil(error.retryAfter));
+      const retry = body.retryAfter === undefined ? undefined : { "Retry-After": String(body.retryAfter) };
+      return answer(body, ERRORS[error.code].status, { ...more, ...retry });
+    }
+    const requestId = crypto.randomUUID();
+    log("error", "request_failed", {
+      requestId,
+      method: request.method,
+      path: new URL(request.url).pathname,
+      error: String(error),
+      stack: (error as Error)?.stack,
+    });
+    return answer({ error: ERRORS.internal[lang], code: "internal", requestId } satisfies ErrorBody, 500, more);
+  };
+
+  const readJson = async (request: Request): Promise<unknown> => {
+    const max = config().limits.bodyBytes;
+    const tooLarge = new Reject("too_large", {
+      zh: `请求体超过 ${max} 字节（limits.bodyBytes）`,
+      en: `The body is over ${max} bytes (limits.bodyBytes)`,
+    });
+    if (Number(request.headers.get("content-length") ?? 0) > max) throw tooLarge;
+    let text: string;
+    try {
+      text = await request.text();
+    } catch {
+      throw new Reject("bad_request", { zh: "请求体不完整", en: "The body did not arrive whole" });
+    }
+    if (text.length > max || (text.length > max / 4 && Buffer.byteLength(text) > max)) throw tooLarge;
+    try {
+      return JSON.parse(text);
+    } catch {
+      throw new Reject("bad_request", { zh: "请求体不是合法的 JSON", en: "The body is not valid JSON" });
+    }
+  };
+
+  const bearer = (request: Request): string | undefined => {
+    const header = request.headers.get("authorization");
+    return header !== null && /^bearer /i.test(header) ? header.slice(7).trim() : undefined;
+  };
+
+  const unauthorized = (): Reject => new Reject("unauthorized");
+
+  const callerOf = (request: Request, route: Route, own: Own, cookies: "use" | "ignore" | "refuse"): Caller => {
+    const token = bearer(request);
+    if (token?.startsWith("nxk_")) return byKey(token, route);
+    const cookie =
+      token === undefined && cookies !== "ignore" ? readCookie(request.headers.get("cookie"), own.secure) : undefined;
+    const secret = token ?? cookie;
+    const session = secret === undefined ? undefined : sessions().find(secret);
+    const entry = session && config().users.get(session.user);
+    if (!session || !entry) throw unauthorized();
+    if (token === undefined && cookies === "refuse")
+      throw new Reject("forbidden", { zh: "跨站请求被拒绝", en: "Cross-site request refused" });
+    if (route.auth === "admin" && entry.role !== "admin") throw new Reject("forbidden");
+    return { user: session.user, entry, access: session.hash, session };
+  };
+
+  const byKey = (secret: string, route: Route): Caller => {
+    const key = sessions().findKey(secret);
+    const entry = key && config().users.get(key.row.user);
+    if (!key || !entry) throw unauthorized();
+    if (route.auth !== "user" || (key.row.scope === "chat" && route.scope !== "chat"))
+      throw new Reject("forbidden", { zh: "这个密钥不能用于此接口", en: "This key does not reach this address" });
+    return { user: key.row.user, entry, access: `key:${key.row.id}`, key };
+  };
+
+  const botOf = (request: Request): Connection | undefined => {
+    const token = bearer(request);
+    if (!token?.startsWith("nxb_")) return undefined;
+    const bot = deps.botBySession(digest(token));
+    if (!bot) throw unauthorized();
+    return bot;
+  };
+
+  const run = async (route: Route, request: Request, server: HttpServer): Promise<Response> => {
+    refresh();
+    const socketAddress = server.requestIP(request)?.address ?? "";
+    const proxied = isTrusted(socketAddress, trusted);
+    const own = ownOrigin(request.headers, config().publicUrl, "http", proxied);
+    const origin = checkOrigin(request.method, request.headers, own, config().corsOrigins);
+    const cors =
+      origin.verdict === "allowed" && origin.cors !== undefined
+        ? { ...corsHeaders(origin.cors), "Cross-Origin-Resource-Policy": "cross-origin" }
+        : undefined;
+    try {
+      if (origin.verdict === "forbidden")
+        throw new Reject("forbidden", {
+          zh: "跨站请求被拒绝（可在 corsOrigins 中允许）",
+          en: "Cross-site request refused (corsOrigins can allow it)",
+        });
+      const bot = route.bots ? botOf(request) : undefined;
+      const caller = route.auth === "none" || bot ? undefined : callerOf(request, route, own, origin.cookies);
+      const address = clientAddress(request.headers, socketAddress, trusted);
+      let url: URL | undefined;
+      const call: Call = {
+        request,
+        server,
+        params: (request as Request & { params?: Params }).params ?? {},
+        address,
+        countsAddress: !(proxied && isTrusted(address, trusted)),
+        lang: langOf(request),
+        own,
+        cookies: origin.cookies !== "ignore",
+        caller: caller as Caller,
+        bot,
+        query: (name) => (url ??= new URL(request.url)).searchParams.get(name),
+        body: () => readJson(request),
+        json: (value, status = 200, headers) =>
+          answer(value, status, cors || headers ? { ...cors, ...headers } : undefined),
+        headers: cors ? { ...base, ...cors } : base,
+      };
+      return await route.handle(call);
+    } catch (error) {
+      return refusal(error, request, cors);
+    }
+  };
+
+  const matcher = (routes: readonly Route[]) =>
+    routes.map((route) => ({
+      route,
+      pattern: new RegExp(`^${route.path.replace(/:[a-zA-Z]+/g, "[^/]+").replace(/\*/g, ".*")}$`),
+    }));
+
+  return {
+    /** The route table in the form of Bun.serve: path → method → function. */
+    table: (
+      routes: readonly Route[],
+    ): Record<string, Record<string, (request: Request, server: HttpServer) => Promise<Response>>> => {
+      const table: Record<string, Record<string, (request: Request, server: HttpServer) => Promise<Response>>> = {};
+      for (const route of routes)
+        (table[route.path] ??= {})[route.method] = (request, server) => run(route, request, server);
+      return table;
+    },
+
+    /** What no route took: preflight, 405 with Allow, the page and its files, 404. */
+    fallback: (routes: readonly Route[], page: (request: Request, path: string) => Promise<Response | undefined>) => {
+      const known = matcher(routes);
+      return async (request: Request): Promise<Response> => {
+        refresh();
+        try {
+          const preflight = preflightHeaders(request.method, request.headers, config().corsOrigins);
+          if (preflight) return new Response(null, { status: 204, headers: { ...base, ...preflight } });
+          const path = new URL(request.url).pathname;
+          const methods = known.filter(({ pattern }) => pattern.test(path)).map(({ route }) => route.method);
+          if (methods.length > 0) {
+            const allow = [...new Set([...methods, ...(methods.includes("GET") ? ["HEAD"] : [])])].join(", ");
+            return refusal(new Reject("method_not_allowed"), request, { Allow: allow });
+          }
+          const file = path.startsWith("/api/") ? undefined : await page(request, path);
+          if (!file) throw new Reject("not_found");
+          if (request.method !== "GET" && request.method !== "HEAD")
+            return refusal(new Reject("method_not_allowed"), request, { Allow: "GET, HEAD" });
+          return file;
+        } catch (error) {
+          return refusal(error, request, undefined);
+        }
+      };
+    },
+
+    /** For Bun's `error`: nothing should reach it, and nothing of it may reach the client. */
+    failed: (error: unknown): Response => {
+      refresh();
+      const requestId = crypto.randomUUID();
+      log("error", "request_failed", { requestId, error: String(error), stack: (error as Error)?.stack });
+      return answer({ error: ERRORS.internal[config().language], code: "internal", requestId }, 500, undefined);
+    },
+  };
+};
+
+export type Http = ReturnType<typeof createHttp>;

@@ -1,0 +1,201 @@
+/** Bots, the two v1 chat calls, and one turn: its stream and its end. */
+import { chatBody } from "../bodies.ts";
+import type { Gate } from "../gate.ts";
+import type { Call, Route } from "../http.ts";
+import { decodeId, encodeId } from "../ids.ts";
+import { ERRORS, Reject, type Attachment, type ErrorCode } from "../protocol.ts";
+import { SSE_HEADERS } from "../sse.ts";
+import { parseAfter, type Readable } from "../streams.ts";
+import type { TurnRow } from "../store/turns.ts";
+import type { TurnEnd } from "../turn.ts";
+import type { Ask } from "../turns.ts";
+
+/** Refused sends: the sentence says when it is free again. */
+export const checkSends = ({ sends, isDraining }: Gate, user: string): void => {
+  if (isDraining()) throw new Reject("shutting_down", ERRORS.shutting_down, 5);
+  const waitMs = sends.waitMs(user);
+  if (waitMs > 0) throw new Reject("rate_limited", ERRORS.rate_limited, waitMs / 1000);
+  sends.take(user);
+};
+
+/** The idempotency key with a digest of everything that makes two sends the same send. */
+export const clientOf = (id: string | undefined, body: unknown): Pick<Ask, "client"> =>
+  id === undefined
+    ? {}
+    : { client: { id, hash: new Bun.CryptoHasher("sha256").update(JSON.stringify(body)).digest("hex") } };
+
+export const onlyBots = (call: Call): Pick<Ask, "onlyBots"> =>
+  call.caller.key?.bots ? { onlyBots: call.caller.key.bots } : {};
+
+type Finished = { botId: string | null; content: string; attachments: Attachment[]; at: number };
+
+export const chatRoutes = (gate: Gate): Route[] => {
+  const { config, store, bots, turns, streams, now } = gate;
+
+  /** A turn that is over, in the shape readers take. Undefined when its conversation was deleted. */
+  const ended = (row: TurnRow): (Readable & Finished) | undefined => {
+    const message = store.turns.message(row.id);
+    const conversation = store.turns.conversation(row.conversation);
+    if (!message || !conversation || conversation.deleted_at !== null) return undefined;
+    const end: TurnEnd = {
+      state: message.state as TurnEnd["state"],
+      finish: message.state === "cancelled" ? "cancelled" : "stop",
+      ...(message.error_code !== null && {
+        error: {
+          code: message.error_code,
+          message: message.error_text ?? "",
+          retryable: message.error_code !== "too_large",
+        },
+      }),
+    };
+    return {
+      id: row.id,
+      key: encodeId(row.id),
+      user: row.user,
+      conversationKey: encodeId(row.conversation),
+      botId: message.bot ?? undefined,
+      botName: message.bot_name ?? undefined,
+      generation: row.generation,
+      text: message.content,
+      visible: message.content.length,
+      attachments: store.attachments.ofMessage(row.id),
+      activity: undefined,
+      ended: end,
+      content: message.content,
+      at: message.updated_at,
+    } as Readable & Finished;
+  };
+
+  const replayOf = (row: TurnRow): Readable & Finished => {
+    const turn = ended(row);
+    if (!turn) throw new Reject("not_found");
+    return turn;
+  };
+
+  const ask = async (call: Call): Promise<Awaited<ReturnType<typeof turns.start>>> => {
+    const body = chatBody(await call.body(), config().limits.textChars);
+    checkSends(gate, call.caller.user);
+    const { clientId, ...rest } = body;
+    return turns.start({
+      ...rest,
+      user: call.caller.user,
+      source: "api",
+      ...clientOf(clientId, rest),
+      ...onlyBots(call),
+    });
+  };
+
+  const own = (call: Call): { open?: NonNullable<ReturnType<typeof turns.get>>; row?: TurnRow } => {
+    const id = decodeId(call.params.id ?? "");
+    const open = turns.get(id);
+    if (open && open.user === call.caller.user) return { open };
+    const row = open ? undefined : store.turns.get(id);
+    if (row && row.user === call.caller.user) return { row };
+    throw new Reject("not_found");
+  };
+
+  const stream = (call: Call, turn: Readable, lives: boolean): Response => {
+    const after = parseAfter(call.request.headers.get("last-event-id") ?? call.query("after"));
+    const body = streams.openTurn(turn, after, gate.access(call), lives);
+    call.server.timeout(call.request, 60);
+    return new Response(body, { headers: { ...call.headers, ...SSE_HEADERS } });
+  };
+
+  const answer = (
+    call: Call,
+    keys: { turnId: string; conversationId: string },
+    end: TurnEnd,
+    got: Omit<Finished, "botId"> & { botId: string | null | undefined },
+  ): Response => {
+    if (end.error) {
+      const known = ERRORS[end.error.code as ErrorCode] as { zh: string; en: string } | undefined;
+      const sentence = end.error.message;
+      throw new Reject(
+        known ? (end.error.code as ErrorCode) : "bot_failed",
+        sentence ? { zh: sentence, en: sentence } : known,
+      );
+    }
+    return call.json({
+      botId: got.botId,
+      content: got.content,
+      timestamp: got.at,
+      ...keys,
+      messageId: keys.turnId,
+      ...(got.attachments.length > 0 && { attachments: got.attachments }),
+      ...(end.state === "cancelled" && { finish: "cancelled" }),
+    });
+  };
+
+  return [
+    {
+      method: "GET",
+      path: "/api/bots",
+      auth: "user",
+      scope: "chat",
+      handle: (call) => {
+        const only = call.caller.key?.bots;
+        return call.json({ bots: bots.list(call.caller.user).filter(({ id }) => !only || only.has(id)) });
+      },
+    },
+    {
+      method: "POST",
+      path: "/api/chat",
+      auth: "user",
+      scope: "chat",
+      handle: async (call) => {
+        const started = await ask(call);
+        if ("row" in started) {
+          const turn = replayOf(started.row);
+          return answer(call, { turnId: turn.key, conversationId: turn.conversationKey }, turn.ended!, {
+            ...turn,
+            at: turn.at,
+          });
+        }
+        const { turn } = started;
+        const release = gate.keepAlive(call);
+        const end = await turn.whenEnded.promise.finally(release);
+        const keys = { turnId: turn.key, conversationId: turn.conversationKey };
+        return answer(call, keys, end, {
+          botId: turn.botId,
+          content: turn.text,
+          attachments: turn.attachments,
+          at: now(),
+        });
+      },
+    },
+    {
+      method: "POST",
+      path: "/api/chat/stream",
+      auth: "user",
+      scope: "chat",
+      handle: async (call) => {
+        const started = await ask(call);
+        return stream(call, "row" in started ? replayOf(started.row) : started.turn, false);
+      },
+    },
+    {
+      method: "GET",
+      path: "/api/turns/:id/stream",
+      auth: "user",
+      scope: "chat",
+      handle: (call) => {
+        const { open, row } = own(call);
+        return stream(call, open ?? replayOf(row!), true);
+      },
+    },
+    {
+      method: "POST",
+      path: "/api/turns/:id/cancel",
+      auth: "user",
+      scope: "chat",
+      handle: async (call) => {
+        const { open, row } = own(call);
+        if (open) {
+          turns.cancel(open);
+          await Promise.race([open.whenEnded.promise, Bun.sleep(2000)]);
+        }
+        return call.json({ turnId: call.params.id, state: open?.state ?? row!.state });
+      },
+    },
+  ];
+};

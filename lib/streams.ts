@@ -1,0 +1,384 @@
+/**
+ * Every open stream: readers of one turn and readers of everything of a user.
+ *
+ * Owns the sets of readers and is the only code that writes them. Chunks that arrive in one turn of the event loop are
+ * joined into one event per turn, built once for all its readers. A reader resumes by how much text it holds, so catching
+ * up is a slice of the turn's text, pulled while it drains. Refuses to change a turn, and to show what is not stored
+ * except text in flight.
+ */
+import type { Config } from "./config.ts";
+import {
+  Reject,
+  ERRORS,
+  type Activity,
+  type ErrorCode,
+  type Finish,
+  type TurnEvent,
+  type UserEvent,
+} from "./protocol.ts";
+import { cut, end, openSse, sweepSse, write, type Sse } from "./sse.ts";
+import type { Turn } from "./turn.ts";
+
+/** Catching up and snapshots go out in slices of this many characters, so one reader never holds a megabyte in its socket. */
+export const SLICE = 256 * 1024;
+/** A GET stream ends after 30 min ± 25 %, so peers that vanished without a word cost at most that (PocketBase's cure). */
+const LIFE_MS = 30 * 60_000;
+const JITTER = 0.25;
+
+export type After = { generation: number; offset: number };
+/** `release` is called once, when the stream is closed. */
+export type Access = { user: string; access: string; lang: "zh" | "en"; release: () => void };
+
+/** The part of a turn a reader needs; ended turns are replayed from their stored message in the same shape. */
+export type Readable = Pick<
+  Turn,
+  | "id"
+  | "key"
+  | "user"
+  | "conversationKey"
+  | "botId"
+  | "botName"
+  | "generation"
+  | "text"
+  | "visible"
+  | "attachments"
+  | "activity"
+  | "ended"
+>;
+
+type TurnReader = Access & {
+  sse: Sse;
+  turn: Readable;
+  generation: number;
+  offset: number;
+  started: boolean;
+  filesSent: number;
+};
+
+type UserReader = { sse: Sse; user: string; live: boolean; catchUp: Iterator<string> };
+
+const event = (value: TurnEvent | UserEvent, id?: string): string =>
+  `${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(value)}\n\n`;
+
+const chunkEvent = (generation: number, upto: number, content: string, done: boolean): string =>
+  `id: ${generation}:${upto}\ndata: {"type":"chunk","content":${JSON.stringify(content)},"done":${done}}\n\n`;
+
+/** Reads `g:n`; undefined for "from the beginning". Throws Reject for anything else. */
+export const parseAfter = (text: string | null): After | undefined => {
+  if (text === null || text === "" || text === "0") return undefined;
+  const match = /^(\d{1,9}):(\d{1,9})$/.exec(text);
+  if (!match)
+    throw new Reject("bad_request", {
+      zh: "Last-Event-ID 应为 generation:offset",
+      en: "Last-Event-ID: generation:offset",
+    });
+  const after = { generation: Number(match[1]), offset: Number(match[2]) };
+  return after.generation === 0 && after.offset === 0 ? undefined : after;
+};
+
+export const createStreams = (deps: { config: () => Config; now: () => number }) => {
+  const { config, now } = deps;
+  const all = new Set<Sse>();
+  const byUser = new Map<string, Set<UserReader>>();
+  const countByUser = new Map<string, number>();
+  const byTurn = new Map<number, Set<TurnReader>>();
+  /** How much of each open turn the live user readers were sent. */
+  const shown = new Map<number, After>();
+  const dirty = new Set<Readable>();
+  let scheduled = false;
+
+  const admitReader = (user: string): void => {
+    const { streams, streamsPerUser } = config().limits;
+    const mine = countByUser.get(user) ?? 0;
+    if (streamsPerUser > 0 && mine >= streamsPerUser)
+      throw new Reject(
+        "rate_limited",
+        { zh: `同时打开的连接过多（上限 ${streamsPerUser}）`, en: `Too many open streams (at most ${streamsPerUser})` },
+        5,
+      );
+    if (streams > 0 && all.size >= streams) throw new Reject("rate_limited", ERRORS.rate_limited, 15);
+    countByUser.set(user, mine + 1);
+  };
+
+  const dismiss = (sse: Sse): void => {
+    all.delete(sse);
+    const left = (countByUser.get(sse.user) ?? 1) - 1;
+    if (left === 0) countByUser.delete(sse.user);
+    else countByUser.set(sse.user, left);
+  };
+
+  const open = (access: Access, lives: boolean, ready: () => void, gone: () => void) => {
+    try {
+      admitReader(access.user);
+    } catch (error) {
+      access.release();
+      throw error;
+    }
+    const endsAt = lives ? now() + LIFE_MS * (1 + JITTER * (2 * Math.random() - 1)) : Infinity;
+    const opened = openSse({
+      user: access.user,
+      access: access.access,
+      endsAt,
+      now,
+      ready,
+      gone: () => {
+        dismiss(opened.sse);
+        access.release();
+        gone();
+      },
+    });
+    all.add(opened.sse);
+    return opened;
+  };
+
+  // ── one turn ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  const errorEvent = (reader: TurnReader, error: NonNullable<NonNullable<Turn["ended"]>["error"]>): string => {
+    const say = ERRORS[error.code as ErrorCode] as { zh: string; en: string } | undefined;
+    const sentence = error.message || (say ? say[reader.lang] : error.code);
+    return event({ type: "error", error: sentence, code: error.code, retryable: error.retryable });
+  };
+
+  const startEvent = (turn: Readable): string =>
+    event(
+      {
+        type: "start",
+        botId: turn.botId!,
+        botName: turn.botName ?? turn.botId!,
+        turnId: turn.key,
+        conversationId: turn.conversationKey,
+        messageId: turn.key,
+      },
+      "0:0",
+    );
+
+  /** Text the reader lacks, one slice at a time. False when it holds all there is. */
+  const pumpText = (reader: TurnReader): boolean => {
+    const { turn } = reader;
+    const replaced = reader.generation !== turn.generation;
+    // After a restart a reader may hold more than was stored; the bot sends it again, so it waits. Only a turn that ends
+    // shorter takes text back.
+    const ahead = reader.offset > turn.visible && turn.ended !== undefined;
+    if (!replaced && !ahead && reader.offset >= turn.visible) return false;
+    const from = replaced || ahead ? 0 : reader.offset;
+    const upto = Math.min(turn.visible, from + SLICE);
+    const content = turn.text.slice(from, upto);
+    const last = turn.ended !== undefined && upto === turn.visible;
+    reader.generation = turn.generation;
+    reader.offset = upto;
+    const closing = last && !turn.ended?.error;
+    if (replaced || ahead) write(reader.sse, event({ type: "replace", content }, `${turn.generation}:${upto}`), now());
+    else write(reader.sse, chunkEvent(turn.generation, upto, content, closing), now());
+    if (closing && !replaced && !ahead) finish(reader);
+    return true;
+  };
+
+  /** Attachments, then `end` or `error`, then the end of the body. The last chunk has been written. */
+  const finish = (reader: TurnReader): void => {
+    pumpFiles(reader);
+    const ended = reader.turn.ended!;
+    write(
+      reader.sse,
+      ended.error ? errorEvent(reader, ended.error) : event({ type: "end", finish: ended.finish }),
+      now(),
+    );
+    end(reader.sse);
+  };
+
+  const pumpFiles = (reader: TurnReader): void => {
+    for (; reader.filesSent < reader.turn.attachments.length; reader.filesSent++)
+      write(reader.sse, event({ type: "attachment", attachment: reader.turn.attachments[reader.filesSent]! }), now());
+  };
+
+  const pump = (reader: TurnReader): void => {
+    const { sse, turn } = reader;
+    if (sse.closed || sse.blocked || !sse.controller) return;
+    if (!reader.started) {
+      if (turn.botId === undefined && !turn.ended) {
+        if (turn.activity) write(sse, event({ type: "activity", ...turn.activity }), now());
+        return;
+      }
+      reader.started = true;
+      if (turn.botId !== undefined) write(sse, startEvent(turn), now());
+    }
+    if (!turn.ended) pumpFiles(reader);
+    while (!sse.closed && !sse.blocked && pumpText(reader));
+    if (sse.closed || sse.blocked || !turn.ended) return;
+    if (!turn.ended.error) write(sse, chunkEvent(turn.generation, turn.visible, "", true), now());
+    finish(reader);
+  };
+
+  /** The common case: a reader that keeps up gets the same bytes as all the others. */
+  const pumpShared = (turn: Readable, readers: Set<TurnReader>): void => {
+    let from = -1;
+    let bytes = "";
+    for (const reader of readers) {
+      const plain =
+        reader.started &&
+        !turn.ended &&
+        !reader.sse.blocked &&
+        !reader.sse.closed &&
+        reader.sse.controller !== undefined &&
+        reader.generation === turn.generation &&
+        reader.filesSent === turn.attachments.length &&
+        turn.visible - reader.offset <= SLICE &&
+        turn.visible > reader.offset;
+      if (!plain) {
+        pump(reader);
+        continue;
+      }
+      if (reader.offset !== from) {
+        from = reader.offset;
+        bytes = chunkEvent(turn.generation, turn.visible, turn.text.slice(from, turn.visible), false);
+      }
+      reader.offset = turn.visible;
+      write(reader.sse, bytes, now());
+    }
+  };
+
+  // ── everything of a user ────────────────────────────────────────────────────────────────────────────────────────
+
+  const toUser = (user: string, bytes: string): void => {
+    for (const reader of byUser.get(user) ?? []) if (reader.live) write(reader.sse, bytes, now());
+  };
+
+  const showToUser = (turn: Readable): void => {
+    const last = shown.get(turn.id) ?? { generation: 0, offset: 0 };
+    if (last.generation !== turn.generation) {
+      // One event whatever its size: a replaced text is rare, and bounded by limits.replyBytes.
+      const content = turn.text.slice(0, turn.visible);
+      toUser(turn.user, event({ type: "replace", turnId: turn.key, generation: turn.generation, content }));
+    } else if (turn.visible > last.offset) {
+      const content = JSON.stringify(turn.text.slice(last.offset, turn.visible));
+      toUser(
+        turn.user,
+        `data: {"type":"chunk","turnId":"${turn.key}","generation":${turn.generation},"offset":${last.offset},"content":${content}}\n\n`,
+      );
+    } else return;
+    shown.set(turn.id, { generation: turn.generation, offset: turn.visible });
+  };
+
+  const flushTurn = (turn: Readable): void => {
+    const readers = byTurn.get(turn.id);
+    if (readers) pumpShared(turn, readers);
+    if (byUser.has(turn.user)) showToUser(turn);
+    else if (turn.visible > 0) shown.set(turn.id, { generation: turn.generation, offset: turn.visible });
+    if (turn.ended) {
+      shown.delete(turn.id);
+    }
+  };
+
+  const flush = (): void => {
+    scheduled = false;
+    for (const turn of dirty) flushTurn(turn);
+    dirty.clear();
+  };
+
+  const pullUser = (reader: UserReader): void => {
+    while (!reader.live && !reader.sse.blocked && !reader.sse.closed) {
+      const next = reader.catchUp.next();
+      if (next.done) reader.live = true;
+      else write(reader.sse, next.value, now());
+    }
+  };
+
+  return {
+    /**
+     * A stream of one turn from `after` on. `lives`: a GET stream, which ends after LIFE_MS and resumes.
+     * Rejects `rate_limited`.
+     */
+    openTurn: (turn: Readable, after: After | undefined, access: Access, lives: boolean): ReadableStream => {
+      const reader: TurnReader = {
+        ...access,
+        turn,
+        sse: undefined as unknown as Sse,
+        generation: after?.generation ?? 0,
+        offset: after?.offset ?? 0,
+        started: after !== undefined,
+        filesSent: 0,
+      };
+      const { sse, body } = open(
+        access,
+        lives,
+        () => pump(reader),
+        () => {
+          const readers = byTurn.get(turn.id);
+          readers?.delete(reader);
+          if (readers?.size === 0) byTurn.delete(turn.id);
+        },
+      );
+      reader.sse = sse;
+      const readers = byTurn.get(turn.id);
+      if (readers) readers.add(reader);
+      else byTurn.set(turn.id, new Set([reader]));
+      return body;
+    },
+
+    /** A stream of everything of a user. `catchUp` yields what it missed, lazily; then it is live. Rejects `rate_limited`. */
+    openUser: (access: Access, catchUp: Iterator<string>): ReadableStream => {
+      const reader: UserReader = { sse: undefined as unknown as Sse, user: access.user, live: false, catchUp };
+      const { sse, body } = open(
+        access,
+        true,
+        () => pullUser(reader),
+        () => {
+          const readers = byUser.get(access.user);
+          readers?.delete(reader);
+          if (readers?.size === 0) byUser.delete(access.user);
+        },
+      );
+      reader.sse = sse;
+      const readers = byUser.get(access.user);
+      if (readers) readers.add(reader);
+      else byUser.set(access.user, new Set([reader]));
+      return body;
+    },
+
+    /** The turn's text, bot or end changed: its readers are told at the end of this turn of the event loop. */
+    touch: (turn: Readable): void => {
+      dirty.add(turn);
+      if (scheduled) return;
+      scheduled = true;
+      setImmediate(flush);
+    },
+
+    activity: (turn: Readable, activity: Activity): void => {
+      if (dirty.delete(turn)) flushTurn(turn); // what was said before it stays before it
+      const bytes = event({ type: "activity", ...activity });
+      for (const reader of byTurn.get(turn.id) ?? []) if (!reader.sse.blocked) write(reader.sse, bytes, now());
+      if (byUser.has(turn.user)) toUser(turn.user, event({ type: "activity", turnId: turn.key, ...activity }));
+    },
+
+    /** Live readers of this user, so that nobody builds an event for no one. */
+    watches: (user: string): boolean => byUser.has(user),
+    users: (): Iterable<string> => byUser.keys(),
+    /** One event to every live reader of the user. `id`: epoch:rev, for stored changes. */
+    toUser: (user: string, value: UserEvent, id?: string): void => toUser(user, event(value, id)),
+    event,
+
+    /** Ends the streams a sign-out, a removed user or a revoked key no longer permits. */
+    endWhere: (match: (sse: Sse) => boolean): void => {
+      for (const sse of [...all]) if (match(sse)) end(sse);
+    },
+
+    /** Heartbeats, slow readers, life spans; call it every 5 s. */
+    sweep: (): void => {
+      const at = now();
+      for (const sse of [...all]) sweepSse(sse, at);
+    },
+
+    /** Before a shutdown: tells readers when to return, spread over two seconds, and ends every stream. */
+    closeAll: (): void => {
+      for (const sse of [...all]) {
+        write(sse, `retry: ${500 + Math.floor(Math.random() * 2000)}\n\n`, now());
+        end(sse);
+      }
+    },
+
+    count: (): number => all.size,
+  };
+};
+
+export type Streams = ReturnType<typeof createStreams>;
+export type EndOfStream = Finish;
+export { cut };

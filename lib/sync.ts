@@ -1,0 +1,128 @@
+/**
+ * What a returning reader of /api/events is told before it is live: state by revision, not a log of chunks.
+ *
+ * A generator, pulled while the reader drains. The stream becomes live in the same synchronous step in which the generator
+ * finds nothing more to say, and no commit can fall between, so nothing is missed and nothing needs a queue meanwhile.
+ */
+import type { Config } from "./config.ts";
+import type { Bots } from "./bots.ts";
+import { encodeId } from "./ids.ts";
+import type { UserInfo } from "./protocol.ts";
+import type { Store } from "./store.ts";
+import { MAX_GAP_ROWS } from "./store/conversations.ts";
+import { SLICE, type Streams } from "./streams.ts";
+import type { Turns } from "./turns.ts";
+import { turnEvent } from "./turns/publish.ts";
+
+/** Rows per read while catching up. */
+const PAGE = 100;
+
+export const userInfo = (config: Config, username: string): UserInfo => {
+  const entry = config.users.get(username);
+  return {
+    username,
+    displayName: entry?.displayName ?? username,
+    ...(entry?.role === "admin" && { role: "admin" as const }),
+  };
+};
+
+export const createSync = (deps: {
+  config: () => Config;
+  store: Store;
+  bots: Bots;
+  streams: Streams;
+  turns: Turns;
+}) => {
+  const { config, store, bots, streams, turns } = deps;
+  const { event } = streams;
+  const idOf = (rev: number): string => `${store.epoch}:${rev}`;
+
+  /** The rev a Last-Event-ID stands for; undefined: none was given; "reset": not ours, or from before a restored backup. */
+  const revOf = (lastEventId: string | null): number | "reset" | undefined => {
+    if (lastEventId === null || lastEventId === "") return undefined;
+    const at = lastEventId.lastIndexOf(":");
+    const rev = Number(lastEventId.slice(at + 1));
+    if (lastEventId.slice(0, at) !== store.epoch || !Number.isSafeInteger(rev) || rev > store.rev()) return "reset";
+    return rev;
+  };
+
+  function* changedSince(user: string, from: number): Generator<string, number> {
+    let rev = from;
+    const conversations = store.conversations.changedConversations(user, rev);
+    // Conversations first and without an id, so that a message always finds its own, and a cut loses nothing.
+    for (const { conversation, deleted } of conversations)
+      yield event(
+        conversation
+          ? { type: "conversation", conversation }
+          : { type: "conversation_deleted", id: encodeId(deleted!) },
+      );
+    for (;;) {
+      const page = store.conversations.changedMessages(user, rev, PAGE);
+      for (const one of page) {
+        rev = one.rev;
+        yield event({ type: "message", message: one.message }, idOf(rev));
+      }
+      if (page.length < PAGE) break;
+    }
+    const last = conversations.at(-1);
+    if (!last || last.rev <= rev) return rev;
+    yield event(
+      last.conversation
+        ? { type: "conversation", conversation: last.conversation }
+        : { type: "conversation_deleted", id: encodeId(last.deleted!) },
+      idOf(last.rev),
+    );
+    return last.rev;
+  }
+
+  /** Snapshots of open turns, in slices, until each is told to its newest character. */
+  function* openTurns(
+    user: string,
+    told: Map<string, { generation: number; offset: number }>,
+  ): Generator<string, boolean> {
+    let said = false;
+    for (const turn of turns.openOf(user)) {
+      let at = told.get(turn.key);
+      if (!at || at.generation !== turn.generation) {
+        at = { generation: turn.generation, offset: Math.min(turn.visible, SLICE) };
+        told.set(turn.key, at);
+        said = true;
+        yield event(turnEvent(turn, turn.text.slice(0, at.offset)));
+        if (turn.activity) yield event({ type: "activity", turnId: turn.key, ...turn.activity });
+      }
+      while (at.generation === turn.generation && at.offset < turn.visible) {
+        const upto: number = Math.min(turn.visible, at.offset + SLICE);
+        const content = turn.text.slice(at.offset, upto);
+        const { offset } = at;
+        at.offset = upto;
+        said = true;
+        yield event({ type: "chunk", turnId: turn.key, generation: turn.generation, offset, content });
+      }
+    }
+    return said;
+  }
+
+  return {
+    /** Yields the events of one reader, first `hello`; returns when it may go live. */
+    *catchUp(user: string, lastEventId: string | null): Generator<string, void> {
+      const asked = revOf(lastEventId);
+      const gap = typeof asked === "number" && store.conversations.gap(user, asked) > MAX_GAP_ROWS;
+      const fresh = asked === undefined || asked === "reset" || gap;
+      let rev = fresh ? store.rev() : asked;
+      const hello = { type: "hello" as const, epoch: store.epoch, rev: store.rev(), user: userInfo(config(), user) };
+      // With an id only when nothing was missed: a reader cut while catching up must ask for the same again.
+      yield event(hello, fresh ? idOf(rev) : undefined);
+      if (asked !== undefined && fresh) yield event({ type: "reset" });
+      yield event({ type: "bots", bots: bots.list(user) });
+      const told = new Map<string, { generation: number; offset: number }>();
+      for (;;) {
+        const before = rev;
+        rev = yield* changedSince(user, rev);
+        const said = yield* openTurns(user, told);
+        if (!said && rev === before) return;
+      }
+    },
+  };
+};
+
+export type Sync = ReturnType<typeof createSync>;

@@ -1,0 +1,68 @@
+/** One open turn, as turns.ts writes it and streams.ts reads it. Only turns.ts changes one. */
+import type { Connection } from "./bots.ts";
+import type { Activity, Attachment, ChatFrame, ChatSource, Finish, Usage } from "./protocol.ts";
+
+export type TurnState = "queued" | "sent" | "accepted" | "streaming" | "done" | "failed" | "cancelled";
+
+export type TurnEnd = {
+  state: "done" | "failed" | "cancelled";
+  finish: Finish;
+  error?: { code: string; message: string; retryable: boolean };
+};
+
+export type Turn = {
+  id: number;
+  /** The id on the wire. */
+  key: string;
+  user: string;
+  conversation: number;
+  conversationKey: string;
+  question: number;
+  source: ChatSource;
+  createdAt: number;
+
+  /** What the bot is asked; for another attempt. */
+  ask: { content: string; image?: string; replyTo?: NonNullable<ChatFrame["replyTo"]> };
+  hasFiles: boolean;
+  /** The person named the bot: no failover to another one. */
+  target: string | undefined;
+  pool: string;
+
+  state: TurnState;
+  attempt: number;
+  botId: string | undefined;
+  botName: string | undefined;
+  instance: string;
+  proto: number;
+  connection: Connection | undefined;
+  /** When it was given to the connection, and when the last frame about it came. */
+  sentAt: number;
+  frameAt: number;
+  /** The connection is gone; until then somebody may take the turn over. */
+  orphanedUntil: number | undefined;
+
+  /** Counts replacements of the text. */
+  generation: number;
+  text: string;
+  /** UTF-8 bytes of text, against limits.replyBytes. */
+  bytes: number;
+  seq: number;
+  storedSeq: number;
+  /** Text that waits for the next batch, and its bound so that one long turn is written before the timer. */
+  unlogged: string;
+  usage: Usage | undefined;
+  attachments: Attachment[];
+  files: number[];
+  /** Files on their way to disk; the end waits for them. */
+  storing: Promise<void>[];
+  activity: Activity | undefined;
+
+  /** How much of the text readers may see: all, but what came with the last frame waits for its commit. */
+  visible: number;
+  /** No more frames count; the end is being stored. */
+  ending: TurnEnd | undefined;
+  /** Stored: readers may be told. */
+  ended: TurnEnd | undefined;
+  /** Resolves when `ended` is set. */
+  whenEnded: PromiseWithResolvers<TurnEnd>;
+};

@@ -1,0 +1,143 @@
+/**
+ * What a person asks, made ready for a bot: the mention read, the display name made unmistakable, pictures and files loaded,
+ * the chat frame in the form this bot understands. Reads the store; changes nothing.
+ */
+import type { Connection } from "../bots.ts";
+import type { Config } from "../config.ts";
+import { encodeId } from "../ids.ts";
+import { Reject, type Attachment, type ChatFrame } from "../protocol.ts";
+import type { Store } from "../store.ts";
+import { excerpt, toAttachment, type AttachmentRow } from "../store/rows.ts";
+import type { Turn } from "../turn.ts";
+
+/** Inline bytes of all files of one chat frame; larger ones are fetched by the bot. */
+const INLINE_BYTES = 1024 * 1024;
+/** History for a bot that keeps none: enough to go on, small beside a model's window. */
+const HISTORY_MESSAGES = 40;
+const HISTORY_CHARS = 60_000;
+/** A quoted message as the bot sees it. */
+const QUOTE_CHARS = 2000;
+
+/**
+ * A leading `@bot-id ` or `@Exact Name ` (case-insensitive; the longest match wins, names may contain spaces).
+ * `names`: id → name of every bot the person may use, online or not. Undefined: no mention.
+ */
+export const readMention = (
+  message: string,
+  names: Map<string, string>,
+): { botId: string; rest: string } | undefined => {
+  if (!message.startsWith("@")) return undefined;
+  const lower = message.slice(1, 200).toLowerCase();
+  let found: { botId: string; length: number } | undefined;
+  for (const [botId, name] of names)
+    for (const call of [botId.toLowerCase(), name.toLowerCase()]) {
+      const after = lower[call.length];
+      if (!lower.startsWith(call) || (after !== undefined && !/\s/.test(after))) continue;
+      if (!found || call.length > found.length) found = { botId, length: call.length };
+    }
+  return found && { botId: found.botId, rest: message.slice(1 + found.length).trimStart() };
+};
+
+/** A data URL or bare base64 as v1 clients send it. Throws Reject when it is not base64. */
+export const decodeImage = (image: string): { bytes: Uint8Array; mime: string } => {
+  const match = /^data:([a-z0-9.+/-]{0,100})[^,]{0,100};base64,/i.exec(image.slice(0, 300));
+  const start = match ? match[0].length : 0;
+  const sample = image.slice(start, start + 64);
+  const bytes = Buffer.from(start === 0 ? image : image.slice(start), "base64");
+  if (bytes.length === 0 || !/^[A-Za-z0-9+/_-]+={0,2}\s*$/.test(sample))
+    throw new Reject("bad_request", { zh: "image：应为 data URL 或 base64", en: "image: a data URL or base64" });
+  return { bytes, mime: match?.[1] || "image/png" };
+};
+
+/** Display names may repeat or imitate; then, and for people made by sign-in, the username goes with them. */
+export const fromName = (config: Config, user: string): string => {
+  const entry = config.users.get(user);
+  if (!entry) return user;
+  const clean = entry.displayName.replace(/[()（）]/g, "");
+  const same = [...config.users.values()].filter(
+    (other) => other.displayName.toLowerCase() === entry.displayName.toLowerCase(),
+  );
+  return same.length > 1 || user.includes(":") ? `${clean} (${user})` : entry.displayName;
+};
+
+export const createAsks = (store: Store, config: () => Config) => {
+  const dataUrl = async (row: AttachmentRow): Promise<string> =>
+    `data:${row.mime};base64,${(await store.attachments.bytes(row)).toBase64()}`;
+
+  const withData = async (rows: AttachmentRow[]): Promise<(Attachment & { data?: string })[]> => {
+    let left = INLINE_BYTES;
+    const out: (Attachment & { data?: string })[] = [];
+    for (const row of rows) {
+      const inline = row.size <= left;
+      if (inline) left -= row.size;
+      out.push({ ...toAttachment(row), ...(inline && { data: (await store.attachments.bytes(row)).toBase64() }) });
+    }
+    return out;
+  };
+
+  /** The branch above the question, oldest first, within the bounds. */
+  const history = (turn: Turn): NonNullable<ChatFrame["history"]> => {
+    const out: NonNullable<ChatFrame["history"]> = [];
+    let chars = 0;
+    let at = store.turns.message(turn.question)?.parent ?? null;
+    let last = 0;
+    while (at !== null && out.length < HISTORY_MESSAGES) {
+      const row = store.turns.message(at);
+      if (!row) break;
+      chars += row.content.length;
+      if (chars > HISTORY_CHARS) break;
+      // A question sent before the answer to the one above came has that question as parent: its answer belongs between.
+      const answer =
+        row.role === "user" && row.turn !== null && row.turn !== last ? store.turns.message(row.turn) : undefined;
+      if (answer && answer.id !== turn.id && answer.content !== "")
+        out.push({ role: "assistant", content: answer.content });
+      if (row.content !== "") out.push({ role: row.role === "bot" ? "assistant" : "user", content: row.content });
+      last = row.id;
+      at = row.parent;
+    }
+    return out.reverse();
+  };
+
+  const base = (turn: Turn): ChatFrame => ({
+    type: "chat",
+    id: turn.key,
+    content: turn.ask.content,
+    from: fromName(config(), turn.user),
+    timestamp: turn.createdAt,
+  });
+
+  const v2 = (turn: Turn, connection: Connection): ChatFrame => ({
+    ...base(turn),
+    conversationId: turn.conversationKey,
+    userId: turn.user,
+    userName: config().users.get(turn.user)?.displayName ?? turn.user,
+    source: turn.source,
+    attempt: turn.attempt,
+    ...(turn.ask.replyTo && { replyTo: turn.ask.replyTo }),
+    ...(connection.caps.has("history") && { history: history(turn) }),
+  });
+
+  return {
+    /** The frame for this connection. Without files it is made at once; with files they are read first. */
+    frame: (turn: Turn, connection: Connection): string | Promise<string> => {
+      const frame = connection.proto === 2 ? v2(turn, connection) : base(turn);
+      if (!turn.hasFiles) return JSON.stringify(frame);
+      return addFiles(turn, connection, frame);
+    },
+
+    quote: (id: number): NonNullable<ChatFrame["replyTo"]> | undefined => {
+      const row = store.turns.message(id);
+      return row && { id: encodeId(id), role: row.role, content: excerpt(row.content, QUOTE_CHARS) };
+    },
+  };
+
+  async function addFiles(turn: Turn, connection: Connection, frame: ChatFrame): Promise<string> {
+    const rows = store.attachments.rowsOfMessage(turn.question);
+    if (connection.caps.has("attachments")) return JSON.stringify({ ...frame, attachments: await withData(rows) });
+    const first = rows.find((row) => row.mime.startsWith("image/"));
+    const image = turn.ask.image ?? (first && (await dataUrl(first)));
+    return JSON.stringify(image === undefined ? frame : { ...frame, image });
+  }
+};
+
+export type Asks = ReturnType<typeof createAsks>;

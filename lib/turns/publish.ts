@@ -1,0 +1,51 @@
+/** What changed in the store, told to the owner's /api/events. Builds nothing when nobody watches. */
+import { encodeId } from "../ids.ts";
+import type { Store } from "../store.ts";
+import { toConversation, type ConversationRow, type MessageRow } from "../store/rows.ts";
+import type { Streams } from "../streams.ts";
+import type { Turn } from "../turn.ts";
+import type { UserEvent } from "../protocol.ts";
+
+export const turnEvent = (turn: Turn, content: string): UserEvent => ({
+  type: "turn",
+  turnId: turn.key,
+  conversationId: turn.conversationKey,
+  messageId: turn.key,
+  ...(turn.botId !== undefined && { botId: turn.botId }),
+  ...(turn.botName !== undefined && { botName: turn.botName }),
+  parentId: encodeId(turn.question),
+  generation: turn.generation,
+  content,
+  createdAt: turn.createdAt,
+});
+
+export const createPublisher = ({ store, streams }: { store: Store; streams: Streams }) => {
+  const eventId = (rev: number): string => `${store.epoch}:${rev}`;
+
+  const conversation = (user: string, row: ConversationRow): void => {
+    if (streams.watches(user))
+      streams.toUser(user, { type: "conversation", conversation: toConversation(row) }, eventId(row.rev));
+  };
+
+  /** The conversation goes first and without an id: whoever is cut between the two gets both again. */
+  const message = (user: string, row: MessageRow, owner: ConversationRow): void => {
+    if (!streams.watches(user)) return;
+    streams.toUser(user, { type: "conversation", conversation: toConversation(owner) });
+    streams.toUser(user, { type: "message", message: store.conversations.withFiles([row])[0]! }, eventId(row.rev));
+  };
+
+  return {
+    eventId,
+    conversation,
+    message,
+    deleted: (user: string, id: number, rev: number): void =>
+      streams.toUser(user, { type: "conversation_deleted", id: encodeId(id) }, eventId(rev)),
+    started: (turn: Turn, question: MessageRow, owner: ConversationRow): void => {
+      if (!streams.watches(turn.user)) return;
+      message(turn.user, question, owner);
+      streams.toUser(turn.user, turnEvent(turn, ""));
+    },
+  };
+};
+
+export type Publisher = ReturnType<typeof createPublisher>;

@@ -1,0 +1,67 @@
+/** Turns that were open when the process ended, made open again: the generator lives in the bot, so it can go on. */
+import type { Store } from "../store.ts";
+import { encodeId } from "../ids.ts";
+import type { ChatSource } from "../protocol.ts";
+import type { Turn } from "../turn.ts";
+import type { Ask } from "../turns.ts";
+import type { Asks } from "./ask.ts";
+import { GRACE_V2_MS } from "./dispatch.ts";
+
+/** Who had not begun waits this long for its own bot, so that the first to return does not get everything. */
+const UNSEEN_GRACE_MS = 10_000;
+
+export const recoverTurns = (deps: {
+  store: Store;
+  now: () => number;
+  asks: Asks;
+  blank: (ask: Ask, target: string | undefined, pool: string, text: string) => Turn;
+  remember: (turn: Turn) => void;
+  wait: (turn: Turn) => void;
+  requeue: (turn: Turn) => void;
+  fail: (turn: Turn) => void;
+}): void => {
+  const { store, now, asks, blank, remember, wait, requeue, fail } = deps;
+  for (const { row, text } of store.turns.open()) {
+    const question = store.turns.message(row.question);
+    const content = row.text ?? question?.content ?? "";
+    const turn = blank(
+      { user: row.user, message: content, source: row.source as ChatSource },
+      row.target ?? undefined,
+      row.pool,
+      content,
+    );
+    Object.assign(turn, {
+      id: row.id,
+      key: encodeId(row.id),
+      conversation: row.conversation,
+      conversationKey: encodeId(row.conversation),
+      question: row.question,
+      createdAt: row.created_at,
+      hasFiles: (question?.files ?? 0) > 0,
+      attempt: row.attempt,
+      botId: row.bot ?? undefined,
+      botName: row.bot_name ?? undefined,
+      instance: row.instance,
+      proto: row.proto,
+      generation: row.generation,
+      text,
+      bytes: Buffer.byteLength(text),
+      visible: text.length,
+      seq: row.seq,
+      storedSeq: row.seq,
+    } satisfies Partial<Turn>);
+    if (question?.reply_to) {
+      const quote = asks.quote(question.reply_to);
+      if (quote) turn.ask.replyTo = quote;
+    }
+    for (const file of store.attachments.ofTurn(row.id)) turn.files.push(file.id);
+    remember(turn);
+    if (row.proto === 2) {
+      const begun = row.state === "streaming" || row.seq > 0;
+      turn.state = begun ? "streaming" : "sent";
+      turn.orphanedUntil = now() + (begun ? GRACE_V2_MS : UNSEEN_GRACE_MS);
+      wait(turn);
+    } else if (row.proto === 0) requeue(turn);
+    else fail(turn);
+  }
+};
