@@ -9,8 +9,8 @@ import { mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { Glob } from "bun";
-import { ensureChromium } from "./harness/chromium.ts";
 import { type Tally, tally } from "./harness/junit.ts";
+import { ensureNeeds } from "./harness/needs.ts";
 
 const ROOT = resolve(import.meta.dir, "..");
 const tty = process.stdout.isTTY;
@@ -154,13 +154,11 @@ const main = async (): Promise<number> => {
   };
 
   await perform(command("install", [process.execPath, "install", "--frozen-lockfile"], env));
-  if (filesIn("tests/e2e/**/*.test.ts").length) {
-    const missing = await ensureChromium((text) => console.log(text));
-    if (missing) {
-      failed++;
-      faults.push(missing);
-      console.log(missing);
-    }
+  const missing = await ensureNeeds((text) => console.log(text));
+  if (missing) {
+    failed++;
+    faults.push(missing);
+    console.log(missing);
   }
   for (const part of await plan(env)) await perform(part);
 
