@@ -3,6 +3,7 @@
  * needs one import. Owns nothing that outlives a test; everything opened here is closed by `stop`.
  */
 import { parseConfig } from "../lib/config.ts";
+import { createGateway } from "../lib/gateway.ts";
 import { CHEAP_HASHES, type ConfigJson, testConfig } from "./harness/config.ts";
 import { tempDir } from "./harness/wait.ts";
 
@@ -28,8 +29,6 @@ export type GatewayOptions = {
  * defaults of harness/config.ts. `logs` is everything it logged. `stop` closes it and removes its folder.
  */
 export const startGateway = async (config: ConfigJson = {}, options: GatewayOptions = {}) => {
-  // Imported here and not above: tests of small parts use this file without loading the whole gateway.
-  const { createGateway } = await import("../lib/gateway.ts");
   const folder = options.dataDir ? undefined : await tempDir("data");
   const dataDir = options.dataDir ?? folder!.path;
   const parse = (json: ConfigJson) => {
