@@ -1,0 +1,43 @@
+/** Why the gateway could not start, as one sentence that says what to do. */
+import type { Say } from "../protocol.ts";
+
+const codeOf = (error: unknown): string =>
+  typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
+
+const sayOf = (error: unknown): Say | undefined =>
+  typeof error === "object" && error !== null && "say" in error ? (error.say as Say) : undefined;
+
+/** A sentence for an error of the first start, the store or the socket. What is not known keeps the system's own words. */
+export const explainStart = (
+  error: unknown,
+  { port = 0, host = "", folder = "" }: { port?: number; host?: string; folder?: string },
+): Say => {
+  const said = sayOf(error);
+  if (said) return said;
+  const why = error instanceof Error ? error.message : String(error);
+  if (folder)
+    return {
+      zh: `无法在 ${folder} 创建 config.json（${codeOf(error) || why}）；请换一个可写的文件夹，或用 --config 指定`,
+      en: `cannot make config.json in ${folder} (${codeOf(error) || why}); use a folder that can be written, or --config`,
+    };
+  switch (codeOf(error)) {
+    case "EADDRINUSE":
+      return {
+        zh: `端口 ${port} 已被占用；用 --port、环境变量 PORT 或 config.json 的 port 换一个`,
+        en: `port ${port} is in use; choose another with --port, PORT or "port" in config.json`,
+      };
+    case "EACCES":
+      return {
+        zh: `没有权限监听端口 ${port}；1024 以下的端口需要特权，请用 --port 换一个`,
+        en: `not allowed to listen on port ${port}; ports below 1024 need privileges, choose another with --port`,
+      };
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return {
+        zh: `这台机器没有地址 ${host}；请修改 config.json 的 host`,
+        en: `this machine has no address ${host}; change "host" in config.json`,
+      };
+    default:
+      return { zh: `无法启动：${why}`, en: `cannot start: ${why}` };
+  }
+};
