@@ -261,11 +261,10 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   const flushTurn = (turn: Readable): void => {
     const readers = byTurn.get(turn.id);
     if (readers) pumpShared(turn, readers);
-    if (byUser.has(turn.user)) showToUser(turn);
+    // The end is the stored `message`, which holds the whole text: nothing of it is said after that.
+    if (turn.ended) shown.delete(turn.id);
+    else if (byUser.has(turn.user)) showToUser(turn);
     else if (turn.visible > 0) shown.set(turn.id, { generation: turn.generation, offset: turn.visible });
-    if (turn.ended) {
-      shown.delete(turn.id);
-    }
   };
 
   const flush = (): void => {

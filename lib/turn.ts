@@ -10,6 +10,17 @@ export type TurnEnd = {
   error?: { code: string; message: string; retryable: boolean };
 };
 
+/** Who may answer. */
+export type Wanted = {
+  /** The person named the bot: no failover to another one. */
+  target: string | undefined;
+  pool: string;
+  /** Answered last in this conversation: waited for while it is online. */
+  sticky: string | undefined;
+  /** Bots the caller may use, where that is less than what the user may (API keys). */
+  only: Set<string> | undefined;
+};
+
 export type Turn = {
   id: number;
   /** The id on the wire. */
@@ -24,9 +35,7 @@ export type Turn = {
   /** What the bot is asked; for another attempt. */
   ask: { content: string; image?: string; replyTo?: NonNullable<ChatFrame["replyTo"]> };
   hasFiles: boolean;
-  /** The person named the bot: no failover to another one. */
-  target: string | undefined;
-  pool: string;
+  wanted: Wanted;
 
   state: TurnState;
   attempt: number;

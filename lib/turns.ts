@@ -22,7 +22,7 @@ import type { Store } from "./store.ts";
 import { toAttachment } from "./store/rows.ts";
 import type { TurnRow } from "./store/turns.ts";
 import type { Streams } from "./streams.ts";
-import type { Turn, TurnEnd } from "./turn.ts";
+import type { Turn, TurnEnd, Wanted } from "./turn.ts";
 import { createAsks, decodeImage, readMention } from "./turns/ask.ts";
 import { createDispatch } from "./turns/dispatch.ts";
 import { createTextLog } from "./turns/textlog.ts";
@@ -109,7 +109,7 @@ export const createTurns = (deps: {
     streams.touch(turn);
     publish.message(turn.user, stored.row, stored.conversation);
     turn.whenEnded.resolve(end);
-    log("info", "turn_ended", {
+    log(end.state === "failed" ? "info" : "debug", "turn_ended", {
       turn: turn.key,
       user: turn.user,
       bot: turn.botId,
@@ -208,13 +208,18 @@ export const createTurns = (deps: {
     const conversation =
       ask.conversation === undefined ? undefined : store.conversations.find(ask.user, ask.conversation);
     if (ask.conversation !== undefined && !conversation) throw new Reject("not_found");
-    const pool = ask.pool ?? "default";
-    const choice = dispatch.pick(ask.user, target, pool, conversation?.bot ?? undefined, ask.onlyBots);
+    const wanted: Wanted = {
+      target,
+      pool: ask.pool ?? "default",
+      sticky: conversation?.bot ?? undefined,
+      only: ask.onlyBots,
+    };
+    const choice = dispatch.pick({ user: ask.user, wanted });
     if ("none" in choice) {
       if (choice.none === "offline") throw new Reject(target === undefined ? "no_bot" : "bot_not_found");
       if (!dispatch.queueHasRoom()) throw new Reject("bot_busy", undefined, 5);
     }
-    const turn = blank(ask, target, pool, text);
+    const turn = blank(ask, wanted, text);
     if ("connection" in choice) dispatch.reserve(turn, choice.connection);
     try {
       if (ask.image) files.unshift(await keepImage(ask.user, ask.image));
@@ -228,7 +233,7 @@ export const createTurns = (deps: {
         instance: turn.instance,
         proto: turn.proto,
         target: target ?? null,
-        pool,
+        pool: wanted.pool,
         source: ask.source,
         content: ask.message,
         text: text === ask.message ? null : text,
@@ -264,7 +269,7 @@ export const createTurns = (deps: {
     return turn ? { turn, again: true } : { row };
   };
 
-  const blank = (ask: Ask, target: string | undefined, pool: string, text: string): Turn => ({
+  const blank = (ask: Ask, wanted: Wanted, text: string): Turn => ({
     id: 0,
     key: "",
     user: ask.user,
@@ -275,8 +280,7 @@ export const createTurns = (deps: {
     createdAt: now(),
     ask: { content: text, ...(ask.image && { image: ask.image }) },
     hasFiles: false,
-    target,
-    pool,
+    wanted,
     state: "queued",
     attempt: 0,
     botId: undefined,
@@ -359,6 +363,7 @@ export const createTurns = (deps: {
     turn.storing.push(
       storeFile(turn, file).then(
         (row) => {
+          if (turn.files.includes(row.id)) return; // sent again after a restart
           turn.files.push(row.id);
           turn.attachments.push(row.attachment);
           streams.touch(turn);

@@ -49,15 +49,25 @@ export const decodeImage = (image: string): { bytes: Uint8Array; mime: string } 
   return { bytes, mime: match?.[1] || "image/png" };
 };
 
+/** How many people bear each display name; made once per config, because it is asked for every chat. */
+const nameCounts = new WeakMap<Config, Map<string, number>>();
+const bearers = (config: Config, displayName: string): number => {
+  let counts = nameCounts.get(config);
+  if (!counts) {
+    counts = new Map();
+    for (const { displayName: name } of config.users.values())
+      counts.set(name.toLowerCase(), (counts.get(name.toLowerCase()) ?? 0) + 1);
+    nameCounts.set(config, counts);
+  }
+  return counts.get(displayName.toLowerCase()) ?? 0;
+};
+
 /** Display names may repeat or imitate; then, and for people made by sign-in, the username goes with them. */
 export const fromName = (config: Config, user: string): string => {
   const entry = config.users.get(user);
   if (!entry) return user;
-  const clean = entry.displayName.replace(/[()（）]/g, "");
-  const same = [...config.users.values()].filter(
-    (other) => other.displayName.toLowerCase() === entry.displayName.toLowerCase(),
-  );
-  return same.length > 1 || user.includes(":") ? `${clean} (${user})` : entry.displayName;
+  if (bearers(config, entry.displayName) === 1 && !user.includes(":")) return entry.displayName;
+  return `${entry.displayName.replace(/[()（）]/g, "")} (${user})`;
 };
 
 export const createAsks = (store: Store, config: () => Config) => {

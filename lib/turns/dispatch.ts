@@ -38,18 +38,17 @@ export const createDispatch = (deps: {
   let queue: Turn[] = [];
   let draining = false;
 
-  const pick = (
-    user: string,
-    target: string | undefined,
-    pool: string,
-    sticky?: string,
-    only?: Set<string>,
-  ): Choice<Connection> =>
-    choose(
+  const mayTake = (turn: Pick<Turn, "user" | "wanted">, one: Connection): boolean =>
+    bots().mayUse(turn.user, one.botId) && (!turn.wanted.only || turn.wanted.only.has(one.botId));
+
+  const pick = (turn: Pick<Turn, "user" | "wanted">, except?: Connection): Choice<Connection> => {
+    const { target, pool, sticky } = turn.wanted;
+    return choose(
       bots().connections(),
       { ...(target !== undefined && { bot: target }), pool, ...(sticky !== undefined && { sticky }) },
-      (one) => bots().mayUse(user, one.botId) && (!only || only.has(one.botId)),
+      (one) => one !== except && mayTake(turn, one),
     );
+  };
 
   /** Counts the turn in the connection. Before any await, so that two choices never see the same free place. */
   const reserve = (turn: Turn, connection: Connection): void => {
@@ -138,7 +137,7 @@ export const createDispatch = (deps: {
       queue = [];
       for (const turn of waiting) {
         if (turn.ending) continue;
-        const choice = pick(turn.user, turn.target, turn.pool);
+        const choice = pick(turn);
         if ("connection" in choice) give(turn, choice.connection);
         else queue.push(turn);
       }
@@ -172,7 +171,7 @@ export const createDispatch = (deps: {
     if (turn.connection !== connection || turn.ending) return;
     release(turn);
     if (!began(turn, connection) || connection.caps.has("idempotent")) {
-      const choice = pick(turn.user, turn.target, turn.pool);
+      const choice = pick(turn);
       if ("connection" in choice) {
         log("info", "turn_failover", {
           turn: turn.key,
@@ -201,7 +200,7 @@ export const createDispatch = (deps: {
 
     /** Stored, but its connection is gone or was never there: another one, or the queue. */
     place: (turn: Turn): void => {
-      const choice = pick(turn.user, turn.target, turn.pool);
+      const choice = pick(turn);
       if ("connection" in choice) return give(turn, choice.connection);
       release(turn);
       enqueue(turn);
@@ -212,11 +211,7 @@ export const createDispatch = (deps: {
     retry: (turn: Turn): boolean => {
       const before = turn.connection;
       release(turn);
-      const choice = choose(
-        bots().connections(),
-        { ...(turn.target !== undefined && { bot: turn.target }), pool: turn.pool },
-        (one) => one !== before && bots().mayUse(turn.user, one.botId),
-      );
+      const choice = pick(turn, before);
       if (!("connection" in choice)) return false;
       if (before) bots().send(before, { type: "cancel", id: turn.key, reason: "failover" });
       give(turn, choice.connection);
@@ -268,7 +263,7 @@ export const createDispatch = (deps: {
     /** Its grace is over: somebody else if it had not begun, else nobody. */
     expire: (turn: Turn): void => {
       if (turn.state === "sent") {
-        const choice = pick(turn.user, turn.target, turn.pool);
+        const choice = pick(turn);
         if ("connection" in choice) return give(turn, choice.connection);
         if (choice.none === "full") {
           turn.orphanedUntil = undefined;

@@ -2,7 +2,8 @@
 import type { Store } from "../store.ts";
 import { encodeId } from "../ids.ts";
 import type { ChatSource } from "../protocol.ts";
-import type { Turn } from "../turn.ts";
+import { toAttachment } from "../store/rows.ts";
+import type { Turn, Wanted } from "../turn.ts";
 import type { Ask } from "../turns.ts";
 import type { Asks } from "./ask.ts";
 import { GRACE_V2_MS } from "./dispatch.ts";
@@ -14,7 +15,7 @@ export const recoverTurns = (deps: {
   store: Store;
   now: () => number;
   asks: Asks;
-  blank: (ask: Ask, target: string | undefined, pool: string, text: string) => Turn;
+  blank: (ask: Ask, wanted: Wanted, text: string) => Turn;
   remember: (turn: Turn) => void;
   wait: (turn: Turn) => void;
   requeue: (turn: Turn) => void;
@@ -26,8 +27,7 @@ export const recoverTurns = (deps: {
     const content = row.text ?? question?.content ?? "";
     const turn = blank(
       { user: row.user, message: content, source: row.source as ChatSource },
-      row.target ?? undefined,
-      row.pool,
+      { target: row.target ?? undefined, pool: row.pool, sticky: row.bot ?? undefined, only: undefined },
       content,
     );
     Object.assign(turn, {
@@ -54,7 +54,10 @@ export const recoverTurns = (deps: {
       const quote = asks.quote(question.reply_to);
       if (quote) turn.ask.replyTo = quote;
     }
-    for (const file of store.attachments.ofTurn(row.id)) turn.files.push(file.id);
+    for (const file of store.attachments.ofTurn(row.id)) {
+      turn.files.push(file.id);
+      turn.attachments.push(toAttachment(file));
+    }
     remember(turn);
     if (row.proto === 2) {
       const begun = row.state === "streaming" || row.seq > 0;
