@@ -183,7 +183,8 @@ export const people: Check[] = [
       const gateway = await start();
       await bot({}, gateway);
       gateway.kill("SIGTERM");
-      assert.equal(await within(gateway.exited, 5000, "the process to end"), 0);
+      const code = await within(gateway.exited, 5000, "the process to end");
+      assert.equal(code, 0, gateway.stdout() + gateway.stderr());
     },
   },
 ];
