@@ -112,11 +112,18 @@ declare module "openclaw/plugin-sdk/channel-core" {
             sourceReplyDeliveryMode: "automatic" | "message_tool_only";
             abortSignal: AbortSignal;
             disableBlockStreaming: boolean;
+            suppressDefaultToolProgressMessages: boolean;
             onPartialReply(partial: { text?: string; delta?: string; replace?: true }): Progress;
             onAssistantMessageStart(): Progress;
             onReasoningStream(reasoning: { text?: string }): Progress;
-            onToolStart(tool: { itemId?: string; toolCallId?: string; name?: string; phase?: string }): Progress;
-            onItemEvent(item: { itemId?: string; toolCallId?: string; phase?: string; status?: string }): Progress;
+            onItemEvent(item: {
+              itemId?: string;
+              toolCallId?: string;
+              kind?: string;
+              name?: string;
+              phase?: string;
+              status?: string;
+            }): Progress;
             onCompactionStart(): Progress;
           };
         }): Promise<{ dispatched: boolean; admission: { kind: string } }>;

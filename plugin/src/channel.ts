@@ -5,6 +5,7 @@
  */
 import {
   buildChannelOutboundSessionRoute,
+  buildThreadAwareOutboundSessionRoute,
   createChatChannelPlugin,
   type PluginRuntime,
 } from "openclaw/plugin-sdk/channel-core";
@@ -14,7 +15,7 @@ import {
 } from "openclaw/plugin-sdk/status-helpers";
 import type { Bot } from "../client.ts";
 import { CHANNEL, allowEntry, allowFrom, dmPolicy, type NexusAccount } from "./config.ts";
-import { address, parseTarget, peerOf } from "./identity.ts";
+import { address, keyPart, parseTarget, peerOf } from "./identity.ts";
 import { probeAccount, runAccount, type NexusProbe } from "./monitor.ts";
 import { createOutbound } from "./outbound.ts";
 import { sessionStore } from "./session.ts";
@@ -35,7 +36,7 @@ export const createNexusPlugin = (options: { runtime(): PluginRuntime }) => {
         resolveOutboundSessionRoute: ({ cfg, agentId, accountId, target, threadId }) => {
           const userId = parseTarget(target);
           if (userId === undefined) return null;
-          return buildChannelOutboundSessionRoute({
+          const route = buildChannelOutboundSessionRoute({
             cfg,
             agentId,
             channel: CHANNEL,
@@ -45,7 +46,12 @@ export const createNexusPlugin = (options: { runtime(): PluginRuntime }) => {
             chatType: "direct",
             from: `${CHANNEL}:${accountId ?? "default"}`,
             to: address(userId),
+          });
+          // A conversation of the person, as inbound.ts keys it; without one, the person's own session.
+          return buildThreadAwareOutboundSessionRoute({
+            route,
             ...(threadId == null ? {} : { threadId }),
+            normalizeThreadId: keyPart,
           });
         },
       },

@@ -13,7 +13,7 @@ const PLAIN = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 16);
 
 /** A part of a session key that is unique for `text`; `~` is in no plain name, so the two kinds never meet. */
-const keyPart = (text: string): string => {
+export const keyPart = (text: string): string => {
   if (PLAIN.test(text)) return text;
   const readable = text
     .toLowerCase()

