@@ -8,7 +8,7 @@ import { SSE_HEADERS } from "../sse.ts";
 import { parseAfter, type Readable } from "../streams.ts";
 import type { TurnRow } from "../store/turns.ts";
 import type { TurnEnd } from "../turn.ts";
-import type { Ask } from "../turns.ts";
+import type { Ask, Started } from "../turns/starts.ts";
 
 /** Refused sends: the sentence says when it is free again. */
 export const checkSends = ({ sends, isDraining }: Gate, user: string): void => {
@@ -72,7 +72,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
     return turn;
   };
 
-  const ask = async (call: Call): Promise<Awaited<ReturnType<typeof turns.start>>> => {
+  const ask = async (call: Call): Promise<Started> => {
     const body = chatBody(await call.body(), config().limits.textChars);
     checkSends(gate, call.caller.user);
     const { clientId, ...rest } = body;

@@ -49,28 +49,26 @@ export const decodeImage = (image: string): { bytes: Uint8Array; mime: string } 
   return { bytes, mime: match?.[1] || "image/png" };
 };
 
-/** How many people bear each display name; made once per config, because it is asked for every chat. */
-const nameCounts = new WeakMap<Config, Map<string, number>>();
-const bearers = (config: Config, displayName: string): number => {
-  let counts = nameCounts.get(config);
-  if (!counts) {
-    counts = new Map();
-    for (const { displayName: name } of config.users.values())
-      counts.set(name.toLowerCase(), (counts.get(name.toLowerCase()) ?? 0) + 1);
-    nameCounts.set(config, counts);
-  }
-  return counts.get(displayName.toLowerCase()) ?? 0;
-};
-
-/** Display names may repeat or imitate; then, and for people made by sign-in, the username goes with them. */
-export const fromName = (config: Config, user: string): string => {
-  const entry = config.users.get(user);
-  if (!entry) return user;
-  if (bearers(config, entry.displayName) === 1 && !user.includes(":")) return entry.displayName;
-  return `${entry.displayName.replace(/[()（）]/g, "")} (${user})`;
-};
-
 export const createAsks = (store: Store, config: () => Config) => {
+  let counted: { of: Config; names: Map<string, number> } | undefined;
+  /** How many people bear this display name; counted once per config, because it is asked for every chat. */
+  const bearers = (displayName: string): number => {
+    if (counted?.of !== config()) {
+      counted = { of: config(), names: new Map() };
+      for (const { displayName: name } of config().users.values())
+        counted.names.set(name.toLowerCase(), (counted.names.get(name.toLowerCase()) ?? 0) + 1);
+    }
+    return counted.names.get(displayName.toLowerCase()) ?? 0;
+  };
+
+  /** Display names may repeat or imitate; then, and for people made by sign-in, the username goes with them. */
+  const fromName = (user: string): string => {
+    const entry = config().users.get(user);
+    if (!entry) return user;
+    if (bearers(entry.displayName) === 1 && !user.includes(":")) return entry.displayName;
+    return `${entry.displayName.replace(/[()（）]/g, "")} (${user})`;
+  };
+
   const dataUrl = async (row: AttachmentRow): Promise<string> =>
     `data:${row.mime};base64,${(await store.attachments.bytes(row)).toBase64()}`;
 
@@ -112,7 +110,7 @@ export const createAsks = (store: Store, config: () => Config) => {
     type: "chat",
     id: turn.key,
     content: turn.ask.content,
-    from: fromName(config(), turn.user),
+    from: fromName(turn.user),
     timestamp: turn.createdAt,
   });
 

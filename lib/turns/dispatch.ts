@@ -5,13 +5,9 @@
  * connection's inFlight or waits in the queue or is an orphan; another bot gets it only before the first accepted it.
  */
 import { choose, type Choice } from "../balance.ts";
-import type { Bots, Connection } from "../bots.ts";
-import type { Config } from "../config.ts";
-import type { Log } from "../log.ts";
-import type { Store } from "../store.ts";
-import type { Streams } from "../streams.ts";
+import type { Connection } from "../bots.ts";
 import type { Turn, TurnEnd } from "../turn.ts";
-import type { Asks } from "./ask.ts";
+import type { Core } from "./core.ts";
 
 /** A v2 bot has this long to come back to its turns; it covers its backoff and a restart of either side. */
 export const GRACE_V2_MS = 60_000;
@@ -22,19 +18,11 @@ const V1_UNSEEN_MS = 1_000;
 
 export type Dispatch = ReturnType<typeof createDispatch>;
 
-export const createDispatch = (deps: {
-  config: () => Config;
-  store: Store;
-  bots: () => Bots;
-  streams: Streams;
-  asks: Asks;
-  log: Log;
-  now: () => number;
-  open: Map<number, Turn>;
-  /** Ends the turn; given by turns.ts, the writer of ends. */
-  finish: (turn: Turn, end: TurnEnd) => void;
-}) => {
-  const { config, store, bots, streams, asks, log, now, open, finish } = deps;
+/** `finish` ends a turn; it belongs to ends.ts. */
+export const createDispatch = (
+  { config, store, bots, streams, asks, log, now, open }: Core,
+  finish: (turn: Turn, end: TurnEnd) => void,
+) => {
   let queue: Turn[] = [];
   let draining = false;
 

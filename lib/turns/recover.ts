@@ -1,34 +1,28 @@
 /** Turns that were open when the process ended, made open again: the generator lives in the bot, so it can go on. */
-import type { Store } from "../store.ts";
 import { encodeId } from "../ids.ts";
 import type { ChatSource } from "../protocol.ts";
 import { toAttachment } from "../store/rows.ts";
-import type { Turn, Wanted } from "../turn.ts";
-import type { Ask } from "../turns.ts";
-import type { Asks } from "./ask.ts";
+import type { Turn } from "../turn.ts";
+import type { Core } from "./core.ts";
 import { GRACE_V2_MS } from "./dispatch.ts";
+import { blankTurn } from "./starts.ts";
 
 /** Who had not begun waits this long for its own bot, so that the first to return does not get everything. */
 const UNSEEN_GRACE_MS = 10_000;
 
-export const recoverTurns = (deps: {
-  store: Store;
-  now: () => number;
-  asks: Asks;
-  blank: (ask: Ask, wanted: Wanted, text: string) => Turn;
-  remember: (turn: Turn) => void;
-  wait: (turn: Turn) => void;
-  requeue: (turn: Turn) => void;
-  fail: (turn: Turn) => void;
-}): void => {
-  const { store, now, asks, blank, remember, wait, requeue, fail } = deps;
+export const recoverTurns = (
+  { store, now, asks, remember }: Core,
+  then: { wait: (turn: Turn) => void; requeue: (turn: Turn) => void; fail: (turn: Turn) => void },
+): void => {
+  const { wait, requeue, fail } = then;
   for (const { row, text } of store.turns.open()) {
     const question = store.turns.message(row.question);
     const content = row.text ?? question?.content ?? "";
-    const turn = blank(
+    const turn = blankTurn(
       { user: row.user, message: content, source: row.source as ChatSource },
       { target: row.target ?? undefined, pool: row.pool, sticky: row.bot ?? undefined, only: undefined },
       content,
+      now(),
     );
     Object.assign(turn, {
       id: row.id,

@@ -65,3 +65,5 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
 
   return { add, ack, flush };
 };
+
+export type TextLog = ReturnType<typeof createTextLog>;

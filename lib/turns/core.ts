@@ -1,0 +1,29 @@
+/**
+ * What the parts of turns.ts share: the Map of open turns and the ways to everything around it. Made once in turns.ts.
+ */
+import type { Bots } from "../bots.ts";
+import type { Config } from "../config.ts";
+import type { Log } from "../log.ts";
+import type { Store } from "../store.ts";
+import type { Streams } from "../streams.ts";
+import type { Turn } from "../turn.ts";
+import type { Asks } from "./ask.ts";
+import type { Publisher } from "./publish.ts";
+import type { TextLog } from "./textlog.ts";
+
+export type Core = {
+  config: () => Config;
+  store: Store;
+  bots: () => Bots;
+  streams: Streams;
+  log: Log;
+  now: () => number;
+  open: Map<number, Turn>;
+  /** Open turns per user, for limits.turnsPerUser. */
+  countOf: (user: string) => number;
+  remember: (turn: Turn) => void;
+  forget: (turn: Turn) => void;
+  asks: Asks;
+  publish: Publisher;
+  textLog: TextLog;
+};

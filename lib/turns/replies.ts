@@ -1,0 +1,126 @@
+/**
+ * What a bot says about a turn it holds: text, replacements, files, activity, the last word.
+ *
+ * Synchronous: called from the socket. What must stay true: frames count once and in order (`seq`), text goes to its readers
+ * before it is written, and nothing is taken after the turn began to end.
+ */
+import type { Connection } from "../bots.ts";
+import { decodeId } from "../ids.ts";
+import {
+  Reject,
+  type Activity,
+  type Attachment,
+  type EventFrame,
+  type ReplyFile,
+  type ReplyFrame,
+} from "../protocol.ts";
+import { toAttachment } from "../store/rows.ts";
+import type { Turn } from "../turn.ts";
+import { decodeImage } from "./ask.ts";
+import type { Core } from "./core.ts";
+import type { Dispatch } from "./dispatch.ts";
+import type { Ends } from "./ends.ts";
+
+export const createReplies = (
+  { config, store, streams, log, now, textLog }: Core,
+  dispatch: Dispatch,
+  { finish, fail, tellCancel }: Ends,
+) => {
+  const onReply = (turn: Turn, connection: Connection, frame: ReplyFrame): void => {
+    if (turn.ending) return;
+    if (frame.seq !== undefined && connection.proto === 2) {
+      if (frame.seq !== turn.seq + 1) {
+        // Seen before, or beyond a gap the bot is about to learn of: it tells by the ack where to go on.
+        if (frame.seq <= turn.storedSeq) textLog.ack(turn, connection);
+        return;
+      }
+      turn.seq = frame.seq;
+    } else turn.seq++;
+    turn.frameAt = now();
+    if (frame.error) return onError(turn, frame.error);
+    turn.state = "streaming";
+    turn.activity = undefined;
+    if (frame.mode === "replace") replaceText(turn, frame.content);
+    else if (frame.content !== "") {
+      turn.text += frame.content;
+      turn.bytes += Buffer.byteLength(frame.content);
+    }
+    if (turn.bytes > config().limits.replyBytes) {
+      tellCancel(turn, "timeout");
+      return fail(turn, "too_large", false);
+    }
+    if (frame.image) keepFile(turn, { name: "image", mime: "", data: frame.image });
+    for (const file of frame.attachments ?? []) keepFile(turn, file);
+    if (frame.usage) turn.usage = frame.usage;
+    if (frame.done)
+      return finish(turn, {
+        state: frame.finish === "cancelled" ? "cancelled" : "done",
+        finish: frame.finish ?? "stop",
+      });
+    turn.visible = turn.text.length;
+    textLog.add(turn, frame.mode === "replace" ? undefined : frame.content);
+    streams.touch(turn);
+  };
+
+  const replaceText = (turn: Turn, content: string): void => {
+    turn.generation++;
+    turn.text = content;
+    turn.bytes = Buffer.byteLength(content);
+    turn.visible = 0;
+  };
+
+  const onError = (turn: Turn, error: NonNullable<ReplyFrame["error"]>): void => {
+    if (error.retryable && turn.text === "" && dispatch.retry(turn)) return;
+    fail(turn, "bot_failed", error.retryable ?? false, error.message);
+  };
+
+  /** Stores a file of a reply; readers see it when it is stored, and the end waits for it. */
+  const keepFile = (turn: Turn, file: ReplyFile): void => {
+    turn.storing.push(
+      storeFile(turn, file).then(
+        (row) => {
+          if (turn.files.includes(row.id)) return; // sent again after a restart
+          turn.files.push(row.id);
+          turn.attachments.push(row.attachment);
+          streams.touch(turn);
+        },
+        (error: unknown) => log("warn", "reply_file_refused", { turn: turn.key, error: String(error) }),
+      ),
+    );
+  };
+
+  const storeFile = async (turn: Turn, file: ReplyFile): Promise<{ id: number; attachment: Attachment }> => {
+    if ("id" in file) {
+      const row = store.attachments.get(decodeId(file.id));
+      if (!row || row.turn !== turn.id) throw new Reject("not_found");
+      return { id: row.id, attachment: toAttachment(row) };
+    }
+    const { bytes, mime } = decodeImage(file.data);
+    if (bytes.length > config().limits.attachmentBytes) throw new Reject("too_large");
+    const type = file.mime || mime;
+    const name = file.name === "image" && !file.mime ? `image.${type.split("/")[1] ?? "bin"}` : file.name;
+    const row = await store.attachments.add({ user: turn.user, name, mime: type, bytes, turn: turn.id });
+    return { id: row.id, attachment: toAttachment(row) };
+  };
+
+  const onEvent = (turn: Turn, frame: EventFrame): void => {
+    if (turn.ending || frame.kind === "draining") return;
+    turn.frameAt = now();
+    if (turn.state === "sent") turn.state = "accepted";
+    const activity: Activity = {
+      kind: frame.kind,
+      ...(frame.text !== undefined && { text: frame.text }),
+      ...(frame.tool && { tool: frame.tool }),
+    };
+    streams.activity(turn, activity);
+  };
+
+  const accept = (turn: Turn): void => {
+    turn.frameAt = now();
+    if (turn.state !== "sent") return;
+    turn.state = "accepted";
+    textLog.add(turn, "");
+  };
+
+  return { onReply, onEvent, accept };
+};

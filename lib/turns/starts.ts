@@ -1,0 +1,202 @@
+/**
+ * How a turn starts: who is asked, is there room, the question committed, then handed to a bot.
+ */
+import { encodeId } from "../ids.ts";
+import { Reject, type ChatSource } from "../protocol.ts";
+import type { TurnRow } from "../store/turns.ts";
+import type { Turn, TurnEnd, Wanted } from "../turn.ts";
+import { decodeImage, readMention } from "./ask.ts";
+import type { Core } from "./core.ts";
+import type { Dispatch } from "./dispatch.ts";
+
+export type Ask = {
+  user: string;
+  message: string;
+  target?: string;
+  image?: string;
+  /** Ids of uploads of this user. */
+  attachments?: number[];
+  conversation?: number;
+  client?: { id: string; hash: string };
+  replyTo?: number;
+  replaces?: number;
+  source: ChatSource;
+  pool?: string;
+  /** Bots the caller may use, where that is less than what the user may (API keys). */
+  onlyBots?: Set<string>;
+};
+
+/** A turn in which nothing has happened yet. */
+export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): Turn => ({
+  id: 0,
+  key: "",
+  user: ask.user,
+  conversation: 0,
+  conversationKey: "",
+  question: 0,
+  source: ask.source,
+  createdAt: at,
+  ask: { content: text, ...(ask.image && { image: ask.image }) },
+  hasFiles: false,
+  wanted,
+  state: "queued",
+  attempt: 0,
+  botId: undefined,
+  botName: undefined,
+  instance: "",
+  proto: 0,
+  connection: undefined,
+  sentAt: 0,
+  frameAt: at,
+  orphanedUntil: undefined,
+  generation: 0,
+  text: "",
+  bytes: 0,
+  seq: 0,
+  storedSeq: 0,
+  unlogged: "",
+  usage: undefined,
+  attachments: [],
+  files: [],
+  storing: [],
+  activity: undefined,
+  visible: 0,
+  ending: undefined,
+  ended: undefined,
+  whenEnded: Promise.withResolvers<TurnEnd>(),
+});
+
+/** An open turn (`again`: this clientId started it before), or the row of one that is over. */
+export type Started = { turn: Turn; again: boolean } | { row: TurnRow };
+
+export const createStarts = (
+  { config, store, bots, now, open, countOf, remember, asks, publish }: Core,
+  dispatch: Dispatch,
+) => {
+  /** The bot named by `target` or by a mention, and the text that is left. Rejects `bot_not_found`. */
+  const whom = (ask: Ask): { target: string | undefined; text: string } => {
+    const allowed = (id: string): boolean => bots().mayUse(ask.user, id) && (!ask.onlyBots || ask.onlyBots.has(id));
+    if (ask.target !== undefined) {
+      if (!allowed(ask.target) || !bots().isOnline(ask.target)) throw new Reject("bot_not_found");
+      return { target: ask.target, text: ask.message };
+    }
+    if (!ask.message.startsWith("@")) return { target: undefined, text: ask.message };
+    const mention = readMention(ask.message, new Map([...bots().names()].filter(([id]) => allowed(id))));
+    if (!mention) return { target: undefined, text: ask.message };
+    if (!bots().isOnline(mention.botId)) throw new Reject("bot_not_found");
+    return { target: mention.botId, text: mention.rest };
+  };
+
+  const checkRoom = (user: string): void => {
+    const max = config().limits.turnsPerUser;
+    if (max > 0 && countOf(user) >= max)
+      throw new Reject(
+        "rate_limited",
+        {
+          zh: `同时进行的对话过多（上限 ${max}），请等前面的回答完成`,
+          en: `Too many open turns (at most ${max}); wait for an answer`,
+        },
+        5,
+      );
+  };
+
+  const ownFiles = (ask: Ask): number[] =>
+    (ask.attachments ?? []).map((id) => {
+      const row = store.attachments.get(id);
+      if (!row || row.user !== ask.user) throw new Reject("not_found", { zh: "附件不存在", en: "No such attachment" });
+      return id;
+    });
+
+  const keepImage = async (user: string, image: string): Promise<number> => {
+    const { bytes, mime } = decodeImage(image);
+    const max = config().limits.attachmentBytes;
+    if (bytes.length > max)
+      throw new Reject("too_large", { zh: `图片超过 ${max} 字节`, en: `The image is over ${max} bytes` });
+    return (
+      await store.attachments.add({
+        user,
+        name: `image.${mime.split("/")[1]?.replace(/\W.*/, "") || "bin"}`,
+        mime,
+        bytes,
+        turn: null,
+      })
+    ).id;
+  };
+
+  /**
+   * Starts a turn. Resolves once the question is committed, with the open turn, or with the row of the turn that this
+   * clientId started before. Rejects: bad_request, not_found, conflict, too_large, bot_not_found, no_bot, bot_busy,
+   * rate_limited, storage_failed.
+   */
+  const start = async (ask: Ask): Promise<Started> => {
+    const known = ask.client && store.turns.again(ask.user, ask.client);
+    if (known) return again(known);
+    checkRoom(ask.user);
+    const { target, text } = whom(ask);
+    const files = ownFiles(ask);
+    const conversation =
+      ask.conversation === undefined ? undefined : store.conversations.find(ask.user, ask.conversation);
+    if (ask.conversation !== undefined && !conversation) throw new Reject("not_found");
+    const wanted: Wanted = {
+      target,
+      pool: ask.pool ?? "default",
+      sticky: conversation?.bot ?? undefined,
+      only: ask.onlyBots,
+    };
+    const choice = dispatch.pick({ user: ask.user, wanted });
+    if ("none" in choice) {
+      if (choice.none === "offline") throw new Reject(target === undefined ? "no_bot" : "bot_not_found");
+      if (!dispatch.queueHasRoom()) throw new Reject("bot_busy", undefined, 5);
+    }
+    const turn = blankTurn(ask, wanted, text, now());
+    if ("connection" in choice) dispatch.reserve(turn, choice.connection);
+    try {
+      if (ask.image) files.unshift(await keepImage(ask.user, ask.image));
+      turn.hasFiles = files.length > 0;
+      const begun = await store.turns.begin({
+        user: ask.user,
+        ...(ask.conversation !== undefined && { conversation: ask.conversation }),
+        // A queued turn without a bot lives in the default conversation of whoever would get it.
+        bot: turn.botId ?? target ?? bots().list(ask.user)[0]?.id ?? null,
+        botName: turn.botName ?? null,
+        instance: turn.instance,
+        proto: turn.proto,
+        target: target ?? null,
+        pool: wanted.pool,
+        source: ask.source,
+        content: ask.message,
+        text: text === ask.message ? null : text,
+        files,
+        replyTo: ask.replyTo ?? null,
+        replaces: ask.replaces ?? null,
+        client: ask.client ?? null,
+      });
+      if (begun.existing) {
+        dispatch.release(turn);
+        return again(begun.existing);
+      }
+      turn.id = begun.turn;
+      turn.key = encodeId(begun.turn);
+      turn.question = begun.question.id;
+      turn.conversation = begun.conversation.id;
+      turn.conversationKey = encodeId(begun.conversation.id);
+      turn.createdAt = begun.question.created_at;
+      if (ask.replyTo !== undefined) turn.ask.replyTo = asks.quote(ask.replyTo)!;
+      remember(turn);
+      publish.started(turn, begun.question, begun.conversation);
+    } catch (error) {
+      dispatch.release(turn);
+      throw error;
+    }
+    if (turn.connection && !turn.connection.gone) dispatch.deliver(turn);
+    else dispatch.place(turn);
+    return { turn, again: false };
+  };
+
+  const again = (row: TurnRow): Started => {
+    const turn = open.get(row.id);
+    return turn ? { turn, again: true } : { row };
+  };
+
+  return { start };
+};
