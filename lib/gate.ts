@@ -8,7 +8,8 @@ import type { Log } from "./log.ts";
 import type { PasswordCheck } from "./passwords.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Store } from "./store.ts";
-import type { Access, Streams } from "./streams.ts";
+import type { Streams } from "./streams.ts";
+import type { Access } from "./streams/reader.ts";
 import type { Sync } from "./sync.ts";
 import type { Turns } from "./turns.ts";
 

@@ -7,74 +7,23 @@
  * except text in flight.
  */
 import type { Config } from "./config.ts";
+import { ERRORS, Reject, type Activity, type UserEvent } from "./protocol.ts";
+import { end, openSse, sweepSse, write, type Sse } from "./sse.ts";
 import {
-  Reject,
-  ERRORS,
-  type Activity,
-  type ErrorCode,
-  type Finish,
-  type TurnEvent,
-  type UserEvent,
-} from "./protocol.ts";
-import { cut, end, openSse, sweepSse, write, type Sse } from "./sse.ts";
-import type { Turn } from "./turn.ts";
+  event,
+  pumpShared,
+  pumpTurn,
+  type Access,
+  type After,
+  type Readable,
+  type TurnReader,
+} from "./streams/reader.ts";
 
-/** Catching up and snapshots go out in slices of this many characters, so one reader never holds a megabyte in its socket. */
-export const SLICE = 256 * 1024;
 /** A GET stream ends after 30 min ± 25 %, so peers that vanished without a word cost at most that (PocketBase's cure). */
 const LIFE_MS = 30 * 60_000;
 const JITTER = 0.25;
 
-export type After = { generation: number; offset: number };
-/** `release` is called once, when the stream is closed. */
-export type Access = { user: string; access: string; lang: "zh" | "en"; release: () => void };
-
-/** The part of a turn a reader needs; ended turns are replayed from their stored message in the same shape. */
-export type Readable = Pick<
-  Turn,
-  | "id"
-  | "key"
-  | "user"
-  | "conversationKey"
-  | "botId"
-  | "botName"
-  | "generation"
-  | "text"
-  | "visible"
-  | "attachments"
-  | "activity"
-  | "ended"
->;
-
-type TurnReader = Access & {
-  sse: Sse;
-  turn: Readable;
-  generation: number;
-  offset: number;
-  started: boolean;
-  filesSent: number;
-};
-
 type UserReader = { sse: Sse; user: string; live: boolean; catchUp: Iterator<string> };
-
-const event = (value: TurnEvent | UserEvent, id?: string): string =>
-  `${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(value)}\n\n`;
-
-const chunkEvent = (generation: number, upto: number, content: string, done: boolean): string =>
-  `id: ${generation}:${upto}\ndata: {"type":"chunk","content":${JSON.stringify(content)},"done":${done}}\n\n`;
-
-/** Reads `g:n`; undefined for "from the beginning". Throws Reject for anything else. */
-export const parseAfter = (text: string | null): After | undefined => {
-  if (text === null || text === "" || text === "0") return undefined;
-  const match = /^(\d{1,9}):(\d{1,9})$/.exec(text);
-  if (!match)
-    throw new Reject("bad_request", {
-      zh: "Last-Event-ID 应为 generation:offset",
-      en: "Last-Event-ID: generation:offset",
-    });
-  const after = { generation: Number(match[1]), offset: Number(match[2]) };
-  return after.generation === 0 && after.offset === 0 ? undefined : after;
-};
 
 export const createStreams = (deps: { config: () => Config; now: () => number }) => {
   const { config, now } = deps;
@@ -131,111 +80,6 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     return opened;
   };
 
-  // ── one turn ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  const errorEvent = (reader: TurnReader, error: NonNullable<NonNullable<Turn["ended"]>["error"]>): string => {
-    const say = ERRORS[error.code as ErrorCode] as { zh: string; en: string } | undefined;
-    const sentence = error.message || (say ? say[reader.lang] : error.code);
-    return event({ type: "error", error: sentence, code: error.code, retryable: error.retryable });
-  };
-
-  const startEvent = (turn: Readable): string =>
-    event(
-      {
-        type: "start",
-        botId: turn.botId!,
-        botName: turn.botName ?? turn.botId!,
-        turnId: turn.key,
-        conversationId: turn.conversationKey,
-        messageId: turn.key,
-      },
-      "0:0",
-    );
-
-  /** Text the reader lacks, one slice at a time. False when it holds all there is. */
-  const pumpText = (reader: TurnReader): boolean => {
-    const { turn } = reader;
-    const replaced = reader.generation !== turn.generation;
-    // After a restart a reader may hold more than was stored; the bot sends it again, so it waits. Only a turn that ends
-    // shorter takes text back.
-    const ahead = reader.offset > turn.visible && turn.ended !== undefined;
-    if (!replaced && !ahead && reader.offset >= turn.visible) return false;
-    const from = replaced || ahead ? 0 : reader.offset;
-    const upto = Math.min(turn.visible, from + SLICE);
-    const content = turn.text.slice(from, upto);
-    const last = turn.ended !== undefined && upto === turn.visible;
-    reader.generation = turn.generation;
-    reader.offset = upto;
-    const closing = last && !turn.ended?.error;
-    if (replaced || ahead) write(reader.sse, event({ type: "replace", content }, `${turn.generation}:${upto}`), now());
-    else write(reader.sse, chunkEvent(turn.generation, upto, content, closing), now());
-    if (closing && !replaced && !ahead) finish(reader);
-    return true;
-  };
-
-  /** Attachments, then `end` or `error`, then the end of the body. The last chunk has been written. */
-  const finish = (reader: TurnReader): void => {
-    pumpFiles(reader);
-    const ended = reader.turn.ended!;
-    write(
-      reader.sse,
-      ended.error ? errorEvent(reader, ended.error) : event({ type: "end", finish: ended.finish }),
-      now(),
-    );
-    end(reader.sse);
-  };
-
-  const pumpFiles = (reader: TurnReader): void => {
-    for (; reader.filesSent < reader.turn.attachments.length; reader.filesSent++)
-      write(reader.sse, event({ type: "attachment", attachment: reader.turn.attachments[reader.filesSent]! }), now());
-  };
-
-  const pump = (reader: TurnReader): void => {
-    const { sse, turn } = reader;
-    if (sse.closed || sse.blocked || !sse.controller) return;
-    if (!reader.started) {
-      if (turn.botId === undefined && !turn.ended) {
-        if (turn.activity) write(sse, event({ type: "activity", ...turn.activity }), now());
-        return;
-      }
-      reader.started = true;
-      if (turn.botId !== undefined) write(sse, startEvent(turn), now());
-    }
-    if (!turn.ended) pumpFiles(reader);
-    while (!sse.closed && !sse.blocked && pumpText(reader));
-    if (sse.closed || sse.blocked || !turn.ended) return;
-    if (!turn.ended.error) write(sse, chunkEvent(turn.generation, turn.visible, "", true), now());
-    finish(reader);
-  };
-
-  /** The common case: a reader that keeps up gets the same bytes as all the others. */
-  const pumpShared = (turn: Readable, readers: Set<TurnReader>): void => {
-    let from = -1;
-    let bytes = "";
-    for (const reader of readers) {
-      const plain =
-        reader.started &&
-        !turn.ended &&
-        !reader.sse.blocked &&
-        !reader.sse.closed &&
-        reader.sse.controller !== undefined &&
-        reader.generation === turn.generation &&
-        reader.filesSent === turn.attachments.length &&
-        turn.visible - reader.offset <= SLICE &&
-        turn.visible > reader.offset;
-      if (!plain) {
-        pump(reader);
-        continue;
-      }
-      if (reader.offset !== from) {
-        from = reader.offset;
-        bytes = chunkEvent(turn.generation, turn.visible, turn.text.slice(from, turn.visible), false);
-      }
-      reader.offset = turn.visible;
-      write(reader.sse, bytes, now());
-    }
-  };
-
   // ── everything of a user ────────────────────────────────────────────────────────────────────────────────────────
 
   const toUser = (user: string, bytes: string): void => {
@@ -260,7 +104,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
 
   const flushTurn = (turn: Readable): void => {
     const readers = byTurn.get(turn.id);
-    if (readers) pumpShared(turn, readers);
+    if (readers) pumpShared(turn, readers, now());
     // The end is the stored `message`, which holds the whole text: nothing of it is said after that.
     if (turn.ended) shown.delete(turn.id);
     else if (byUser.has(turn.user)) showToUser(turn);
@@ -299,7 +143,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
       const { sse, body } = open(
         access,
         lives,
-        () => pump(reader),
+        () => pumpTurn(reader, now()),
         () => {
           const readers = byTurn.get(turn.id);
           readers?.delete(reader);
@@ -379,5 +223,3 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
 };
 
 export type Streams = ReturnType<typeof createStreams>;
-export type EndOfStream = Finish;
-export { cut };

@@ -10,7 +10,8 @@ import { encodeId } from "./ids.ts";
 import type { UserInfo } from "./protocol.ts";
 import type { Store } from "./store.ts";
 import { MAX_GAP_ROWS } from "./store/conversations.ts";
-import { SLICE, type Streams } from "./streams.ts";
+import type { Streams } from "./streams.ts";
+import { SLICE } from "./streams/reader.ts";
 import type { Turns } from "./turns.ts";
 import { turnEvent } from "./turns/publish.ts";
 

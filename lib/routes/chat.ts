@@ -5,7 +5,7 @@ import type { Call, Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { ERRORS, Reject, type Attachment, type ErrorCode } from "../protocol.ts";
 import { SSE_HEADERS } from "../sse.ts";
-import { parseAfter, type Readable } from "../streams.ts";
+import { parseAfter, type Readable } from "../streams/reader.ts";
 import type { TurnRow } from "../store/turns.ts";
 import type { TurnEnd } from "../turn.ts";
 import type { Ask, Started } from "../turns/starts.ts";

@@ -1,0 +1,159 @@
+/**
+ * A reader of one turn: what it holds, and what it is sent next. Works on one reader at a time; streams.ts keeps the sets.
+ *
+ * What must stay true: the ids count the text a reader holds; the last chunk, and only it, says done; `start` once and first.
+ */
+import { ERRORS, Reject, type ErrorCode, type TurnEvent, type UserEvent } from "../protocol.ts";
+import { end, write, type Sse } from "../sse.ts";
+import type { Turn } from "../turn.ts";
+
+/** Catching up and snapshots go out in slices of this many characters, so one reader never holds a megabyte in its socket. */
+export const SLICE = 256 * 1024;
+
+export type After = { generation: number; offset: number };
+/** `release` is called once, when the stream is closed. */
+export type Access = { user: string; access: string; lang: "zh" | "en"; release: () => void };
+
+/** The part of a turn a reader needs; ended turns are replayed from their stored message in the same shape. */
+export type Readable = Pick<
+  Turn,
+  | "id"
+  | "key"
+  | "user"
+  | "conversationKey"
+  | "botId"
+  | "botName"
+  | "generation"
+  | "text"
+  | "visible"
+  | "attachments"
+  | "activity"
+  | "ended"
+>;
+
+export type TurnReader = Access & {
+  sse: Sse;
+  turn: Readable;
+  generation: number;
+  offset: number;
+  started: boolean;
+  filesSent: number;
+};
+
+export const event = (value: TurnEvent | UserEvent, id?: string): string =>
+  `${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(value)}\n\n`;
+
+const chunkEvent = (generation: number, upto: number, content: string, done: boolean): string =>
+  `id: ${generation}:${upto}\ndata: {"type":"chunk","content":${JSON.stringify(content)},"done":${done}}\n\n`;
+
+/** Reads `g:n`; undefined for "from the beginning". Throws Reject for anything else. */
+export const parseAfter = (text: string | null): After | undefined => {
+  if (text === null || text === "" || text === "0") return undefined;
+  const match = /^(\d{1,9}):(\d{1,9})$/.exec(text);
+  if (!match)
+    throw new Reject("bad_request", {
+      zh: "Last-Event-ID 应为 generation:offset",
+      en: "Last-Event-ID: generation:offset",
+    });
+  const after = { generation: Number(match[1]), offset: Number(match[2]) };
+  return after.generation === 0 && after.offset === 0 ? undefined : after;
+};
+
+const errorEvent = (reader: TurnReader, error: NonNullable<NonNullable<Turn["ended"]>["error"]>): string => {
+  const say = ERRORS[error.code as ErrorCode] as { zh: string; en: string } | undefined;
+  const sentence = error.message || (say ? say[reader.lang] : error.code);
+  return event({ type: "error", error: sentence, code: error.code, retryable: error.retryable });
+};
+
+const startEvent = (turn: Readable): string =>
+  event(
+    {
+      type: "start",
+      botId: turn.botId!,
+      botName: turn.botName ?? turn.botId!,
+      turnId: turn.key,
+      conversationId: turn.conversationKey,
+      messageId: turn.key,
+    },
+    "0:0",
+  );
+
+/** Text the reader lacks, one slice at a time. False when it holds all there is. */
+const pumpText = (reader: TurnReader, at: number): boolean => {
+  const { turn } = reader;
+  const replaced = reader.generation !== turn.generation;
+  // After a restart a reader may hold more than was stored; the bot sends it again, so it waits. Only a turn that ends
+  // shorter takes text back.
+  const ahead = reader.offset > turn.visible && turn.ended !== undefined;
+  if (!replaced && !ahead && reader.offset >= turn.visible) return false;
+  const from = replaced || ahead ? 0 : reader.offset;
+  const upto = Math.min(turn.visible, from + SLICE);
+  const content = turn.text.slice(from, upto);
+  const last = turn.ended !== undefined && upto === turn.visible;
+  reader.generation = turn.generation;
+  reader.offset = upto;
+  const closing = last && !turn.ended?.error;
+  if (replaced || ahead) write(reader.sse, event({ type: "replace", content }, `${turn.generation}:${upto}`), at);
+  else write(reader.sse, chunkEvent(turn.generation, upto, content, closing), at);
+  if (closing && !replaced && !ahead) finish(reader, at);
+  return true;
+};
+
+/** Attachments, then `end` or `error`, then the end of the body. The last chunk has been written. */
+const finish = (reader: TurnReader, at: number): void => {
+  pumpFiles(reader, at);
+  const ended = reader.turn.ended!;
+  write(reader.sse, ended.error ? errorEvent(reader, ended.error) : event({ type: "end", finish: ended.finish }), at);
+  end(reader.sse);
+};
+
+const pumpFiles = (reader: TurnReader, at: number): void => {
+  for (; reader.filesSent < reader.turn.attachments.length; reader.filesSent++)
+    write(reader.sse, event({ type: "attachment", attachment: reader.turn.attachments[reader.filesSent]! }), at);
+};
+
+export const pumpTurn = (reader: TurnReader, at: number): void => {
+  const { sse, turn } = reader;
+  if (sse.closed || sse.blocked || !sse.controller) return;
+  if (!reader.started) {
+    if (turn.botId === undefined && !turn.ended) {
+      if (turn.activity) write(sse, event({ type: "activity", ...turn.activity }), at);
+      return;
+    }
+    reader.started = true;
+    if (turn.botId !== undefined) write(sse, startEvent(turn), at);
+  }
+  if (!turn.ended) pumpFiles(reader, at);
+  while (!sse.closed && !sse.blocked && pumpText(reader, at));
+  if (sse.closed || sse.blocked || !turn.ended) return;
+  if (!turn.ended.error) write(sse, chunkEvent(turn.generation, turn.visible, "", true), at);
+  finish(reader, at);
+};
+
+/** The common case: a reader that keeps up gets the same bytes as all the others. */
+export const pumpShared = (turn: Readable, readers: Set<TurnReader>, at: number): void => {
+  let from = -1;
+  let bytes = "";
+  for (const reader of readers) {
+    const plain =
+      reader.started &&
+      !turn.ended &&
+      !reader.sse.blocked &&
+      !reader.sse.closed &&
+      reader.sse.controller !== undefined &&
+      reader.generation === turn.generation &&
+      reader.filesSent === turn.attachments.length &&
+      turn.visible - reader.offset <= SLICE &&
+      turn.visible > reader.offset;
+    if (!plain) {
+      pumpTurn(reader, at);
+      continue;
+    }
+    if (reader.offset !== from) {
+      from = reader.offset;
+      bytes = chunkEvent(turn.generation, turn.visible, turn.text.slice(from, turn.visible), false);
+    }
+    reader.offset = turn.visible;
+    write(reader.sse, bytes, at);
+  }
+};
