@@ -29,7 +29,7 @@ const describes = (shown: unknown, real: unknown, path = "answer"): void => {
 
 const eventsOf = (text: string): { type: string; content?: string }[] => {
   const events: { type: string; content?: string }[] = [];
-  sseParser({ event: (item) => events.push(JSON.parse(item.text)) }).push(text);
+  sseParser({ event: (item) => events.push(JSON.parse(item.text)) }).push(`${text}\n`);
   return events;
 };
 
@@ -67,7 +67,10 @@ describe.each(["README.md", "README.en.md"])("%s", (file) => {
     folder = await tempDir("readme");
     const displayName = file === "README.md" ? "管理员" : "Admin";
     gateway = await startProcess({
-      config: { botToken: TOKEN, users: { admin: { password: "your-password", displayName } } },
+      config: {
+        botToken: TOKEN,
+        users: { admin: { password: "your-password", displayName }, reader: { password: "your-password" } },
+      },
     });
   });
   afterAll(async () => {
@@ -81,7 +84,7 @@ describe.each(["README.md", "README.en.md"])("%s", (file) => {
 
   test("the JavaScript bot connects and answers", async () => {
     await startBot("js", process.execPath, "echo-js");
-    const token = await login(gateway.url, "admin", "your-password");
+    const token = await login(gateway.url, "reader", "your-password");
     const answer = await api(gateway.url, token)("POST", "/api/chat", { message: "@echo-js 1+1" });
     expect(answer.body.content).toMatch(/: ?1\+1$|：1\+1$/);
   });
@@ -90,7 +93,7 @@ describe.each(["README.md", "README.en.md"])("%s", (file) => {
     const python = findPython();
     if (!python) throw new Error("no Python 3 with the websockets package; `bun run test` says how to get it");
     await startBot("python", python, "echo-py");
-    const token = await login(gateway.url, "admin", "your-password");
+    const token = await login(gateway.url, "reader", "your-password");
     const answer = await api(gateway.url, token)("POST", "/api/chat", { message: "@echo-py 1+1" });
     expect(answer.body.content).toMatch(/: ?1\+1$|：1\+1$/);
     bots.pop()?.kill("SIGKILL");
@@ -136,3 +139,33 @@ describe.each(["README.md", "README.en.md"])("%s", (file) => {
     expect(shown).toEqual(known);
   });
 });
+
+test("`run demo` prints an address and a password with which one can chat with the demo bot", async () => {
+  const demo = Bun.spawn([process.execPath, "run", "demo"], {
+    cwd: ROOT,
+    env: { PATH: `${join(ROOT, "node_modules/.bin")}:${process.env.PATH}`, HOME: process.env.HOME ?? "", PORT: "0" },
+    // Its own group: the runner of the script and the gateway end together.
+    detached: true,
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  let output = "";
+  const reading = (async () => {
+    for await (const piece of demo.stdout) output += new TextDecoder().decode(piece);
+  })();
+  try {
+    const url = await until(() => /http:\/\/localhost:\d+/.exec(output)?.[0], 20_000, "the address of the demo");
+    const password = await until(() => /\b[a-z2-9]{5}(?:-[a-z2-9]{5}){3}\b/.exec(output)?.[0], 5000, "its password");
+    const call = api(url, await login(url, "admin", password));
+    const { bots } = (await call<{ bots: { id: string }[] }>("GET", "/api/bots")).body;
+    expect(bots.length).toBe(1);
+    const answer = await call("POST", "/api/chat", { message: "你好" });
+    expect(answer.status).toBe(200);
+    expect(String(answer.body.content).length).toBeGreaterThan(0);
+    expect((await fetch(url)).status).toBe(200);
+  } finally {
+    process.kill(-demo.pid, "SIGTERM");
+    await within(demo.exited, 10_000, "the demo to end");
+    await within(reading, 5000, "its output to end");
+  }
+}, 40_000);
