@@ -7,6 +7,7 @@
  * departures go to the functions given at creation.
  */
 import type { ServerWebSocket } from "bun";
+import { listBots } from "./botlist.ts";
 import { admit, mayUse, type Admitted } from "./admit.ts";
 import { digest, newSecret } from "./auth.ts";
 import type { Config } from "./config.ts";
@@ -288,32 +289,6 @@ export const createBots = (deps: {
     if (error instanceof Reject && ++connection.badFrames > MAX_BAD_FRAMES) close(connection, "bad_frames");
   };
 
-  const group = (list: Connection[]): BotInfo => {
-    const first = list[0]!;
-    const { description, avatar, suggestions } = first;
-    return {
-      id: first.botId,
-      name: first.name,
-      connectedAt: new Date(Math.min(...list.map((one) => one.connectedAt))).toISOString(),
-      instances: list.length,
-      busy: list.every((one) => one.inFlight >= one.maxConcurrency),
-      caps: [...first.caps],
-      ...(description !== undefined && { description }),
-      ...(avatar !== undefined && { avatar }),
-      ...(suggestions !== undefined && { suggestions }),
-    };
-  };
-
-  const byBot = (): Map<string, Connection[]> => {
-    const groups = new Map<string, Connection[]>();
-    for (const one of connections.values()) {
-      const list = groups.get(one.botId);
-      if (list) list.push(one);
-      else groups.set(one.botId, [one]);
-    }
-    return groups;
-  };
-
   return {
     send,
     sendText,
@@ -322,7 +297,7 @@ export const createBots = (deps: {
     mayUse: (user: string, botId: string): boolean => mayUse(config(), user, botId),
     /** Online bots, oldest first; those `user` may use when one is given. */
     list: (user?: string): BotInfo[] =>
-      [...byBot()].filter(([id]) => user === undefined || mayUse(config(), user, id)).map(([, list]) => group(list)),
+      listBots(connections.values(), (id) => user === undefined || mayUse(config(), user, id)),
     isOnline: (botId: string): boolean => [...connections.values()].some((one) => one.botId === botId),
     /** Everyone seen since the start and everyone configured: id → name, for mentions. */
     names: (): Map<string, string> =>

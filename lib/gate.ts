@@ -32,6 +32,8 @@ export type Gate = {
   signedIn: (user: string) => void;
   /** Keeps a request that answers late from being taken for a dead one; the returned function stops that. */
   keepAlive: (call: Call) => () => void;
+  /** Counts a connection toward its address; the returned function takes it back. Rejects `rate_limited`. */
+  enter: (call: Call) => () => void;
   /** Who a stream belongs to; counts it toward its address until it closes. Rejects `rate_limited`. */
   access: (call: Call) => Access;
 };

@@ -7,7 +7,6 @@
 import type { Server } from "bun";
 import { assetResponse, loadAssets, type Assets } from "./assets.ts";
 import { createBots, type Bots, type SocketData } from "./bots.ts";
-import { checkOrigin, ownOrigin } from "./auth.ts";
 import type { Config } from "./config.ts";
 import { decodeId } from "./ids.ts";
 import type { Gate } from "./gate.ts";
@@ -21,6 +20,7 @@ import { accountRoutes } from "./routes/account.ts";
 import { chatRoutes } from "./routes/chat.ts";
 import { conversationRoutes } from "./routes/conversations.ts";
 import { fileRoutes } from "./routes/files.ts";
+import { socketRoutes } from "./routes/socket.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { createSessions, type Sessions } from "./sessions.ts";
 import { openStore } from "./store.ts";
@@ -156,8 +156,8 @@ export const createGateway = async ({
   const addresses = createCounter({ most: () => none(config.limits.connectionsPerAddress) });
 
   /** Counts a connection toward its address; the returned function takes it back. Rejects `rate_limited`. */
-  const enter = (address: string, counts: boolean): (() => void) => {
-    if (!counts) return () => {};
+  const enter = ({ address, countsAddress }: Call): (() => void) => {
+    if (!countsAddress) return () => {};
     const key = addressKey(address);
     if (!addresses.enter(key)) throw new Reject("rate_limited", ERRORS.rate_limited, 15);
     let left = false;
@@ -182,6 +182,7 @@ export const createGateway = async ({
     sync: createSync({ config: current, store, bots, streams, turns }),
     sends,
     isDraining: () => draining,
+    enter,
     signedIn,
     keepAlive: (call) => {
       waiting.add(call);
@@ -192,43 +193,11 @@ export const createGateway = async ({
       user: call.caller.user,
       access: call.caller.access,
       lang: call.lang,
-      release: enter(call.address, call.countsAddress),
+      release: enter(call),
     }),
   };
 
   const http = createHttp({ config: current, sessions: () => sessions, botBySession: bots.bySession, log });
-
-  const botSocket: Route = {
-    method: "GET",
-    path: "/bot-ws",
-    auth: "none",
-    handle: (call) => {
-      if (draining) throw new Reject("shutting_down", ERRORS.shutting_down, 5);
-      // A page can open a WebSocket anywhere and would bring the cookie: bots send no Origin.
-      const own = ownOrigin(call.request.headers, config.publicUrl, "http", false);
-      const foreign =
-        call.request.headers.has("origin") &&
-        checkOrigin("POST", call.request.headers, own, config.corsOrigins).verdict === "forbidden";
-      if (foreign)
-        throw new Reject("forbidden", {
-          zh: "不接受来自其他网站的连接",
-          en: "Connections from other origins are refused",
-        });
-      if (call.request.headers.get("upgrade")?.toLowerCase() !== "websocket")
-        return call.json({ error: "WebSocket only", code: "bad_request" }, 426, { Upgrade: "websocket" });
-      const release = enter(call.address, call.countsAddress);
-      const data: SocketData = {
-        address: call.address,
-        openedAt: now(),
-        connection: undefined,
-        registering: false,
-        release,
-      };
-      if (call.server.upgrade(call.request, { data })) return undefined as unknown as Response;
-      release();
-      throw new Reject("bad_request");
-    },
-  };
 
   const routes: Route[] = [
     ...systemRoutes(gate),
@@ -236,7 +205,7 @@ export const createGateway = async ({
     ...chatRoutes(gate),
     ...conversationRoutes(gate),
     ...fileRoutes(gate),
-    botSocket,
+    ...socketRoutes(gate),
   ];
 
   // ── clocks ──────────────────────────────────────────────────────────────────────────────────────────────────────
