@@ -78,7 +78,7 @@ export type ClientLimits = {
   turnChars?: number;
   /** Messages of `send` that wait for their ack. 1,000 */
   queuedMessages?: number;
-  /** Their size together, in characters. 16 Mi */
+  /** Their size together, in characters. 32 Mi */
   queuedChars?: number;
 };
 
@@ -162,6 +162,8 @@ const FRAME_COST = 64;
 const CONNECT_MS = 15_000;
 /** A v1 gateway does not announce its ping interval: this is its default. */
 const V1_PING_MS = 30_000;
+/** Nor its frame size: half of what WebSocket servers commonly take. */
+const V1_FRAME_BYTES = 8 * 1024 * 1024;
 /** After a return the gateway sends unaccepted turns again at once; one it does not mention for this long is over. */
 const LIMBO_MS = 10_000;
 /** Ids of turns that were answered, so that a late repeat is not run twice. */
@@ -342,6 +344,7 @@ type Link = {
   pingedAt?: number;
   maxUnits: number;
   attachmentBytes: number;
+  frameBytes: number;
   watch: ReturnType<typeof setInterval>;
   refused?: string;
 };
@@ -360,7 +363,7 @@ export const connectBot = (options: BotOptions): Bot => {
   const replacedMs = options.reconnect?.replacedMs ?? 60_000;
   const maxTurnChars = options.limits?.turnChars ?? 16 * 1024 * 1024;
   const maxMessages = options.limits?.queuedMessages ?? 1000;
-  const maxMessageChars = options.limits?.queuedChars ?? 16 * 1024 * 1024;
+  const maxMessageChars = options.limits?.queuedChars ?? 32 * 1024 * 1024;
   const log: BotLog = options.log ?? (() => {});
 
   const turns = new Map<string, OpenTurn>();
@@ -746,6 +749,11 @@ export const connectBot = (options: BotOptions): Bot => {
         continue;
       }
       if (to.ws.bufferedAmount > SOCKET_BYTES) return false;
+      // Uploads belong to turns: the files of a message travel inside its frame, as far as the gateway takes it.
+      if (message.chars + message.frame.content.length * 5 + 2048 > to.frameBytes) {
+        settleMessage(id, botError("too_large", `The message is larger than the gateway's ${to.frameBytes} bytes`));
+        continue;
+      }
       put(to, message.frame);
       message.sent = true;
     }
@@ -759,11 +767,8 @@ export const connectBot = (options: BotOptions): Bot => {
     if (current.state === "stopped")
       return Promise.reject(botError("stopped", `The bot is not connected: ${current.reason}`));
     const files: ReplyFile[] = [];
-    for (const file of extra.attachments ?? []) {
-      if (file.data.byteLength > INLINE_BYTES)
-        return Promise.reject(botError("too_large", `${file.name} is larger than the 1 MiB a message can carry`));
+    for (const file of extra.attachments ?? [])
       files.push({ name: file.name, mime: file.mime, data: toBase64(file.data) });
-    }
     const frame: MessageFrame = {
       type: "message",
       id,
@@ -837,8 +842,8 @@ export const connectBot = (options: BotOptions): Bot => {
     to.proto = v2 ? 2 : 1;
     to.attachmentBytes = frame.limits?.attachmentBytes ?? 0;
     // A character is at most 6 bytes of JSON; 1 KiB for everything around it.
-    const frameBytes = frame.limits?.frameBytes ?? 16 * 1024 * 1024;
-    to.maxUnits = Math.max(64, Math.min(PIECE_CHARS, Math.floor((frameBytes - 1024) / 6)));
+    to.frameBytes = frame.limits?.frameBytes ?? V1_FRAME_BYTES;
+    to.maxUnits = Math.max(64, Math.min(PIECE_CHARS, Math.floor((to.frameBytes - 1024) / 6)));
     if (frame.pingInterval !== undefined) to.pingMs = frame.pingInterval;
     tries = 0;
     for (const message of messages.values()) message.sent = false;
@@ -932,6 +937,7 @@ export const connectBot = (options: BotOptions): Bot => {
       heardAt: startedAt,
       maxUnits: PIECE_CHARS,
       attachmentBytes: 0,
+      frameBytes: V1_FRAME_BYTES,
       watch: setInterval(() => {
         const silentMs = Date.now() - self.heardAt;
         // 2.5 intervals: one lost ping is forgiven. Before a v1 gateway's first ping its interval is unknown.

@@ -566,16 +566,17 @@ test("a message that was not confirmed is sent again with its id after the retur
 
 test("a message that is refused, late, too large or one too many rejects with its code", async () => {
   const gateway = gatewayFor({
+    frameBytes: 10_000,
     onMessage: (message) => (message.id === "m1" ? { code: "not_found", message: "no such user" } : "silent"),
   });
-  const bot = botFor(gateway, { onTurn: () => {}, limits: { queuedMessages: 2, queuedChars: 1000 } });
+  const bot = botFor(gateway, { onTurn: () => {}, limits: { queuedMessages: 2, queuedChars: 20_000 } });
   await online(bot);
   const codes = await Promise.all(
     [
+      bot.send("alice", "x", { attachments: [{ name: "x", mime: "a/b", data: new Uint8Array(8000) }] }),
       bot.send("nobody", "x", { id: "m1" }),
       bot.send("alice", "x", { timeoutMs: 30 }),
       bot.send("alice", "third in the queue"),
-      bot.send("alice", "x", { attachments: [{ name: "x", mime: "a/b", data: new Uint8Array(1_048_577) }] }),
     ].map((sent) =>
       sent.then(
         () => "stored",
@@ -583,8 +584,8 @@ test("a message that is refused, late, too large or one too many rejects with it
       ),
     ),
   );
-  expect(codes).toEqual(["not_found", "timeout", "queue_full", "too_large"]);
-  await expect(bot.send("alice", "y".repeat(1001))).rejects.toMatchObject({ code: "queue_full" });
+  expect(codes).toEqual(["too_large", "not_found", "timeout", "queue_full"]);
+  await expect(bot.send("alice", "y".repeat(20_001))).rejects.toMatchObject({ code: "queue_full" });
 });
 
 test("long text is split below the gateway's frame size and never inside a character", async () => {
