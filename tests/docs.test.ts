@@ -153,6 +153,13 @@ describe("documents", () => {
     expect(unknown).toEqual([]);
   });
 
+  test.each(DOCS)("the files that %s names are there", async (file) => {
+    const named = [...(await read(file)).matchAll(/`((?:lib|ui|plugin|deploy|tests|docs)\/[\w./-]*)`/g)].map(
+      (match) => match[1]!,
+    );
+    expect(named.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+  });
+
   test("docs/protocol.md has every error code with its status and every close code", async () => {
     const text = await read("docs/protocol.md");
     const rows = rowsOf(text).map((cells) => cells.slice(0, 2).join(" "));
