@@ -307,7 +307,8 @@ describe("streaming", () => {
       for (let at = 0; at < text.length;) {
         at = Math.min(text.length, at + 1 + Math.floor(next() * 12));
         renderer.set(text.slice(0, at), true);
-        renderer.render((now += next() < 0.7 ? 20 : 1200));
+        now += next() < 0.7 ? 20 : 1200;
+        renderer.render(now);
       }
       // Frozen nodes are the same nodes, untouched, up to the end of the open text.
       for (const [node, touched] of settled)

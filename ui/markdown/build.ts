@@ -7,7 +7,7 @@
  */
 import { h } from "../dom.ts";
 import { decodeEntities } from "./entities.ts";
-import { type Token, type Tokens } from "./lexer.ts";
+import type { Token, Tokens } from "./lexer.ts";
 import { pictureOf, safeLang, safeLink } from "./links.ts";
 import { DISPLAY, INLINE } from "./math.ts";
 

@@ -45,7 +45,10 @@ const createTokenizer = (): { tokenizer: Tokenizer; reset: () => void } => {
   const tokenizer = new Tokenizer();
   let depth = 0;
   let work = 0;
-  const spend = (src: string): boolean => (work += src.length) < WORK_CAP;
+  const spend = (src: string): boolean => {
+    work += src.length;
+    return work < WORK_CAP;
+  };
   const nested = <T>(run: () => T): T | undefined => {
     if (depth >= DEPTH_CAP) return undefined;
     depth++;
@@ -63,9 +66,11 @@ const createTokenizer = (): { tokenizer: Tokenizer; reset: () => void } => {
   // The rule of marked takes 7 µs per character of a long line in WebKit; most paragraphs have no underline at all.
   tokenizer.lheading = (src) => {
     const paragraph = src.slice(0, displayStart(src) ?? paragraphEnd(src));
-    return paragraph.length <= BLOCK_CAP && /\n {0,3}(?:=+|-+)[ \t]*(?:\n|$)/.test(paragraph)
-      ? base.lheading.call(tokenizer, paragraph)
-      : undefined;
+    if (paragraph.length > BLOCK_CAP) return undefined;
+    const line = /\n {0,3}(?:=+|-+)[ \t]*(?:\n|$)/.exec(paragraph);
+    // A bullet with a tab ends a paragraph, which that rule forgets.
+    if (!line || /\n {0,3}(?:[*+-]|\d{1,9}[.)])\t/.test(paragraph.slice(0, line.index))) return undefined;
+    return base.lheading.call(tokenizer, paragraph);
   };
   tokenizer.del = (src, masked, before) =>
     src.startsWith("~~") && spend(src) ? base.del.call(tokenizer, src, masked, before) : undefined;

@@ -10,7 +10,10 @@ const sameAttributes = (a: Element, b: Element): boolean => {
 };
 
 const morphNode = (old: ChildNode, fresh: ChildNode): void => {
-  if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
+  if (old.nodeName !== fresh.nodeName) {
+    old.replaceWith(fresh);
+    return;
+  }
   if (old.nodeType === 3) {
     const was = old as Text;
     const now = (fresh as Text).data;
@@ -19,8 +22,8 @@ const morphNode = (old: ChildNode, fresh: ChildNode): void => {
     else was.data = now;
     return;
   }
-  if (!sameAttributes(old as Element, fresh as Element)) return old.replaceWith(fresh);
-  morphChildren(old, old.firstChild, [...fresh.childNodes]);
+  if (!sameAttributes(old as Element, fresh as Element)) old.replaceWith(fresh);
+  else morphChildren(old, old.firstChild, [...fresh.childNodes]);
 };
 
 /** Makes the children of `parent` from `first` on equal to `fresh`; `first` null: there are none yet. */

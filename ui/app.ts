@@ -1,0 +1,418 @@
+/**
+ * The start-up story of the page: what the browser remembers → the parts → the session → the conversation in the address.
+ *
+ * Owns the wiring between parts, addresses, loading of conversations, what counts as read, and the keys that work everywhere.
+ */
+import type { Conversation, Message } from "../lib/protocol.ts";
+import { ApiError, createApi } from "./api.ts";
+import { createBar } from "./bar.ts";
+import { createComposer } from "./composer.ts";
+import { byId, h, setText } from "./dom.ts";
+import { createEvents } from "./events.ts";
+import { saveFile } from "./files.ts";
+import { createI18n, type Lang } from "./i18n.ts";
+import { createKeep } from "./keep.ts";
+import { createLogin } from "./login.ts";
+import { createNotify } from "./notify.ts";
+import { createOutbox } from "./outbox.ts";
+import { cleanName, composing, type Page } from "./page.ts";
+import type { Theme } from "./settings.ts";
+import { createSidebar } from "./sidebar.ts";
+import { createState } from "./state.ts";
+import { createToast } from "./toast.ts";
+import { createCopy, createTranscript } from "./transcript.ts";
+import { followViewport } from "./viewport.ts";
+
+const PAGE = 50;
+const READ_AFTER_MS = 400;
+
+const start = (): void => {
+  const root = document.documentElement;
+  const keep = createKeep();
+  const i18n = createI18n(root.lang === "en" ? "en" : "zh");
+  const { t } = i18n;
+  const state = createState();
+  const api = createApi(keep, i18n.lang, () => t("networkError"));
+  const toast = createToast();
+
+  // ── where we are ──
+  const addressOf = (id: string | undefined): string =>
+    api.standalone ? `#/${id ? `c/${id}` : ""}` : id ? `/c/${id}` : "/";
+  const idInAddress = (): string | undefined =>
+    /^#?\/c\/([\w-]+)$/.exec(api.standalone ? location.hash : location.pathname)?.[1];
+
+  const outbox = createOutbox(api, state, keep, {
+    changed: (id) => {
+      if (id === state.current) state.emit("thread", id ?? "");
+      if (id === undefined && state.current === undefined) transcript.show();
+    },
+    created: (id) => {
+      // Only if the person is still where the message was written.
+      if (state.current === undefined) page.go(id, { replace: true });
+    },
+  });
+
+  const page: Page = {
+    api,
+    state,
+    keep,
+    i18n,
+    t,
+    outbox,
+    toast,
+    copy: createCopy(toast, t),
+    announce: (text) => {
+      const box = byId("announce");
+      setText(box, "");
+      setTimeout(() => setText(box, text), 50);
+    },
+    go: (id, options = {}) => {
+      const moved = id !== state.current;
+      if (moved || options.replace) {
+        const method = options.replace ? "replaceState" : "pushState";
+        history[method](null, "", addressOf(id));
+      }
+      open(id, options.message);
+    },
+    signOut: () => {
+      api.call("POST", "/api/logout", {}).catch(() => {});
+      events.stop();
+      api.setToken(undefined);
+      outbox.clear();
+      for (const key of keep.keys("draft.")) keep.set(key, undefined);
+      keep.set("user", undefined);
+      state.clear();
+      state.user = undefined;
+      state.bots = undefined;
+      state.session = "out";
+      history.replaceState(null, "", addressOf(undefined));
+      state.current = undefined;
+      showView();
+    },
+  };
+
+  // ── parts ──
+  const composer = createComposer(page, {
+    sent: () => transcript.sent(),
+    lastId: () => transcript.lastId(),
+    openTurn: () => transcript.openTurn(),
+    lastOwn: () => transcript.lastOwn(),
+  });
+  const transcript = createTranscript(page, {
+    edit: composer.edit,
+    quote: composer.quote,
+    regenerate: composer.regenerate,
+    pickBot: (id) => composer.pick(id),
+    suggest: composer.suggest,
+  });
+  const notify = createNotify(page);
+  const sidebar = createSidebar(page, { chosen: () => setDrawer(false), settings: () => void openSettings() });
+  const bar = createBar(page, {
+    menu: () => setDrawer(true),
+    pickBot: (id) => composer.pick(id),
+    actions: (button) => {
+      const conversation = state.current ? state.conversations.get(state.current) : undefined;
+      if (!conversation) return;
+      const exporting = (format: "md" | "json") => () => {
+        const path = `/api/conversations/${conversation.id}/export?format=${format}`;
+        const name = `${(conversation.title || "nexus").replace(/[\\/:*?"<>|]/g, "-")}.${format}`;
+        if (api.standalone) void saveFile(page, path, name);
+        // A plain download from the gateway: in-app browsers refuse downloads made by scripts.
+        else h("a", { href: path, download: name }).click();
+      };
+      sidebar.menuFor(conversation, button, [
+        { label: t("exportMd"), icon: "download", run: exporting("md") },
+        { label: t("exportJson"), icon: "download", run: exporting("json") },
+        { label: t("copyAll"), icon: "file", run: () => void page.copy(transcript.text()) },
+        { label: t("print"), icon: "image", run: () => print() },
+      ]);
+    },
+  });
+  const scrim = h("button.scrim", { type: "button", tabindex: -1, hidden: true });
+  const chat = h("main.chat", {}, bar.element, transcript.element, composer.element);
+  byId("app").append(sidebar.element, scrim, chat);
+
+  const login = createLogin(page, {
+    signedIn: () => {
+      const again = state.session === "expired";
+      state.session = "in";
+      showView();
+      if (!again) open(idInAddress());
+      events.start();
+      outbox.flush();
+    },
+    setLang: (lang) => setLang(lang),
+  });
+
+  // ── drawer of the phone ──
+  let drawerOpen = false;
+  function setDrawer(on: boolean): void {
+    if (drawerOpen === on) return;
+    drawerOpen = on;
+    root.classList.toggle("drawer", on);
+    scrim.hidden = !on;
+    chat.inert = on && matchMedia("(max-width: 760px)").matches;
+    bar.element.querySelector("[aria-controls=sidebar]")?.setAttribute("aria-expanded", String(on));
+    if (on) sidebar.element.querySelector<HTMLElement>("button")?.focus({ preventScroll: true });
+    else bar.element.querySelector<HTMLElement>("button")?.focus({ preventScroll: true });
+  }
+  scrim.addEventListener("click", () => setDrawer(false));
+
+  // ── conversations ──
+  const fetchThread = async (id: string): Promise<void> => {
+    const thread = state.threads.get(id) ?? {
+      messages: new Map(),
+      status: "loading" as const,
+      next: undefined,
+      choice: new Map(),
+    };
+    state.threads.set(id, thread);
+    try {
+      const [answer] = await Promise.all([
+        api.call<{ messages: Message[]; next?: string }>("GET", `/api/conversations/${id}/messages?limit=${PAGE}`),
+        state.conversations.has(id)
+          ? undefined
+          : api.call<Conversation>("GET", `/api/conversations/${id}`).then((conversation) => {
+              state.putConversation(conversation);
+              state.emit("list");
+            }),
+      ]);
+      if (thread.status !== "ready") thread.next = answer.next;
+      thread.status = "ready";
+      for (const message of answer.messages) state.putMessage(message);
+    } catch (error) {
+      if (thread.status === "ready") return;
+      const missing = error instanceof ApiError && (error.status === 404 || error.status === 400);
+      thread.status = missing ? "missing" : "failed";
+    }
+    state.emit("thread", id);
+    composer.refresh();
+    markRead();
+  };
+
+  const fetchList = async (): Promise<void> => {
+    const answer = await api.call<{ conversations: Conversation[]; next?: string }>(
+      "GET",
+      "/api/conversations?limit=50",
+    );
+    const known = new Set(answer.conversations.map((c) => c.id));
+    if (!state.listReady)
+      for (const id of [...state.conversations.keys()])
+        if (!known.has(id) && id !== state.current) state.conversations.delete(id);
+    for (const conversation of answer.conversations) state.putConversation(conversation);
+    state.listNext = answer.next;
+    state.listReady = true;
+    state.emit("list");
+  };
+
+  function open(id: string | undefined, message?: string): void {
+    const changed = id !== state.current;
+    state.current = id;
+    state.emit("current");
+    if (id !== undefined && state.threads.get(id)?.status !== "ready")
+      void fetchThread(id).then(() => {
+        if (message && state.current === id) void transcript.jump(message);
+      });
+    else if (message) void Promise.resolve().then(() => transcript.jump(message));
+    if (changed || message === undefined) transcript.show();
+    composer.show();
+    if (changed) composer.focus();
+    titles();
+    markRead();
+  }
+
+  // ── read marks ──
+  let readTimer: ReturnType<typeof setTimeout> | undefined;
+  function markRead(): void {
+    clearTimeout(readTimer);
+    readTimer = setTimeout(() => {
+      const conversation = state.current ? state.conversations.get(state.current) : undefined;
+      if (!conversation?.unread || document.visibilityState !== "visible" || !transcript.atEnd()) return;
+      const thread = state.threads.get(conversation.id);
+      const last =
+        thread &&
+        [...thread.messages.values()]
+          .filter((m) => m.state !== "streaming")
+          .sort((a, b) => b.createdAt - a.createdAt)[0];
+      if (!last) return;
+      api
+        .call<Conversation>("PATCH", `/api/conversations/${conversation.id}`, { read: last.id })
+        .then((answer) => {
+          if (typeof answer.unread === "number") state.putConversation(answer);
+          state.emit("list");
+        })
+        .catch(() => {});
+    }, READ_AFTER_MS);
+  }
+  const titles = (): void => {
+    const conversation = state.current ? state.conversations.get(state.current) : undefined;
+    notify.update(conversation?.title ?? "");
+  };
+
+  // ── the stream ──
+  const events = createEvents(api, state, {
+    fresh: () => {
+      const user = state.user?.username;
+      if (user && keep.get("user") !== undefined && keep.get("user") !== user) {
+        outbox.clear();
+        for (const key of keep.keys("draft.")) keep.set(key, undefined);
+      }
+      keep.set("user", user);
+      state.listReady = false;
+      for (const id of [...state.threads.keys()]) if (id !== state.current) state.threads.delete(id);
+      fetchList().catch(() => {});
+      const id = state.current;
+      if (id !== undefined && state.threads.get(id)?.status !== "loading") void fetchThread(id);
+      sidebar.show();
+    },
+    connected: () => outbox.flush(),
+    stale: (ids) => {
+      for (const id of ids) void refreshTurns(id);
+    },
+  });
+
+  /** Turns that ended while nobody listened: what is stored now is the truth. */
+  const refreshTurns = async (id: string): Promise<void> => {
+    const { messages } = await api.call<{ messages: Message[] }>(
+      "GET",
+      `/api/conversations/${id}/messages?limit=${PAGE}`,
+    );
+    const open = new Set(messages.filter((m) => m.state === "streaming").map((m) => m.id));
+    for (const turn of [...state.turns.values()])
+      if (turn.conversationId === id && !open.has(turn.turnId)) state.turns.delete(turn.turnId);
+    for (const message of messages) state.putMessage(message);
+    state.emit("thread", id);
+  };
+
+  api.onUnauthorized(() => {
+    events.stop();
+    if (state.user) {
+      if (state.session === "expired") return;
+      state.session = "expired";
+      login.again();
+    } else if (state.session !== "out") {
+      state.session = "out";
+      showView();
+    }
+  });
+
+  // ── what others do with changes ──
+  state.on("list", () => {
+    titles();
+    markRead();
+  });
+  let replying: string | undefined;
+  state.on("thread", (id) => {
+    if (id !== state.current) return;
+    composer.refresh();
+    const turn = transcript.openTurn();
+    if (turn && turn.turnId !== replying) {
+      replying = turn.turnId;
+      if (turn.botName) page.announce(t("announceReplying", { name: cleanName(turn.botName) }));
+    }
+  });
+  state.on("finished", (message) => {
+    outbox.confirm(message.clientId);
+    notify.finished(message);
+    if (message.conversationId !== state.current) return;
+    const name = cleanName(message.botName ?? "");
+    const failed = message.state === "failed";
+    page.announce(t(failed ? "announceFailed" : "announceReply", { name, text: message.content.slice(0, 4000) }));
+    setTimeout(composer.refresh, 0);
+    markRead();
+  });
+  state.on("bots", () => state.emit("thread", state.current ?? ""));
+  state.on("session", () => sidebar.show());
+
+  // ── settings ──
+  const setTheme = (theme: Theme): void => {
+    root.dataset["theme"] = theme;
+    keep.set("theme", theme === "system" ? undefined : theme);
+    keep.cookie("theme", theme === "system" ? undefined : theme);
+  };
+  function setLang(lang: Lang | undefined): void {
+    keep.set("lang", lang);
+    keep.cookie("lang", lang);
+    i18n.setLang(lang ?? (/^zh/i.test(navigator.language) ? "zh" : "en"));
+    root.lang = i18n.lang();
+    showTexts();
+  }
+  const openSettings = async (): Promise<void> => {
+    setDrawer(false);
+    try {
+      const settings = await import("./settings.ts");
+      settings.openSettings(page, { theme: () => (keep.get("theme") as Theme) ?? "system", setTheme, setLang, notify });
+    } catch {
+      toast(t("networkError"));
+    }
+  };
+  keep.onChange((key, value) => {
+    if (key === "theme") root.dataset["theme"] = value ?? "system";
+    if (key === "lang" && value) {
+      i18n.setLang(value === "en" ? "en" : "zh");
+      root.lang = i18n.lang();
+      showTexts();
+    }
+  });
+
+  function showTexts(): void {
+    login.texts();
+    sidebar.show();
+    bar.show();
+    scrim.setAttribute("aria-label", t("closeMenu"));
+    const draft = keep.get(`draft.${state.current ?? "new"}`);
+    composer.show();
+    if (draft) composer.refresh();
+    transcript.show();
+    titles();
+  }
+
+  function showView(): void {
+    const inside =
+      state.session === "in" ||
+      state.session === "expired" ||
+      (state.session === "unknown" && root.dataset["view"] === "chat");
+    root.dataset["view"] = inside ? "chat" : "login";
+    byId("start").hidden = true;
+    byId("app").hidden = !inside;
+    if (inside) login.hide();
+    else login.show();
+    if (inside) showTexts();
+  }
+
+  // ── keys that work everywhere ──
+  addEventListener("keydown", (event) => {
+    if (composing(event) || state.session === "out") return;
+    const strong = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
+    const typing = (event.target as Element).closest?.("input, textarea, select, dialog");
+    if (strong && event.key.toLowerCase() === "k") {
+      setDrawer(matchMedia("(max-width: 760px)").matches);
+      sidebar.focusSearch();
+    } else if (strong && event.key.toLowerCase() === "j") {
+      page.go(undefined);
+      composer.focus();
+    } else if (event.key === "/" && !typing) sidebar.focusSearch();
+    else if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
+      if (sidebar.escape()) composer.focus();
+      else if (drawerOpen) setDrawer(false);
+      else if (!composer.escape()) return;
+    } else return;
+    event.preventDefault();
+  });
+  addEventListener("popstate", () => open(idInAddress()));
+  if (api.standalone) addEventListener("hashchange", () => idInAddress() !== state.current && open(idInAddress()));
+  document.addEventListener("visibilitychange", markRead);
+  addEventListener("focus", markRead);
+  transcript.element
+    .querySelector(".scroller")
+    ?.addEventListener("scroll", () => state.current && markRead(), { passive: true });
+  followViewport();
+
+  showView();
+  if (root.dataset["view"] === "chat") {
+    open(idInAddress());
+    events.start();
+  } else state.session = "out";
+};
+
+start();

@@ -1,0 +1,398 @@
+/**
+ * Where a message is written: text, pictures, who it is for, what it quotes or replaces; send and stop.
+ *
+ * Must stay true: Enter while an input method composes never sends; nothing empty is sent; the draft of every conversation
+ * survives reload, switching, a lost session and a refused send.
+ */
+import type { Message } from "../lib/protocol.ts";
+import { h, setAttributes, setText } from "./dom.ts";
+import { icon } from "./icons.ts";
+import { createImages } from "./images.ts";
+import { createMention, mentionAt } from "./mention.ts";
+import { cleanName, composing, isTouch, type Page } from "./page.ts";
+import type { Turn } from "./state.ts";
+
+export type Composer = {
+  element: HTMLElement;
+  /** Another conversation is open, or the language changed. */
+  show: () => void;
+  /** Stop or send, by what is going on. */
+  refresh: () => void;
+  focus: () => void;
+  edit: (message: Message) => void;
+  quote: (message: Message) => void;
+  pick: (botId: string | undefined) => void;
+  suggest: (text: string) => void;
+  /** Sends a question again. */
+  regenerate: (question: Message) => void;
+  stop: () => void;
+  /** Escape pressed somewhere: true when something here was closed. */
+  escape: () => boolean;
+};
+
+export type ComposerNeeds = {
+  sent: () => void;
+  lastId: () => string | undefined;
+  openTurn: () => Turn | undefined;
+  lastOwn: () => Message | undefined;
+};
+
+/** Pasted text longer than this is offered as a file. */
+const LONG_PASTE = 8000;
+
+export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
+  const { state, t, keep } = page;
+  const field = h("textarea", {
+    rows: 1,
+    id: "composer",
+    role: "combobox",
+    "aria-autocomplete": "list",
+    "aria-haspopup": "listbox",
+    "aria-controls": "mentions",
+    "aria-expanded": "false",
+    enterkeyhint: "enter",
+    maxlength: 100_000,
+  });
+  const notice = h("div.notice", { hidden: true });
+  const offer = h("div.offer", { hidden: true });
+  const picker = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabindex: -1 });
+  const add = h("button.icon.add", { type: "button" }, icon("plus"));
+  const botName = h("span.chip-text", { dir: "auto" });
+  const bot = h("button.chip.bot-chip", { type: "button", "aria-haspopup": "listbox" }, botName);
+  const send = h("button.send", { type: "submit" }, icon("send"));
+  const drop = h("div.drop", { hidden: true });
+
+  let replyTo: Message | undefined;
+  let editing: Message | undefined;
+  let sendWhenReady = false;
+  const targets = new Map<string, string | undefined>();
+  const here = (): string => state.current ?? "new";
+
+  const images = createImages(page, () => {
+    refresh();
+    if (sendWhenReady) submit();
+  });
+  const mention = createMention(page, field, {
+    insert: (start, end, text) => {
+      field.setRangeText(text, start, end, "end");
+      changed();
+    },
+    pick: (botId) => pick(botId),
+  });
+  const box = h(
+    "form.box",
+    {},
+    notice,
+    offer,
+    images.element,
+    field,
+    h("div.tools", {}, add, picker, bot, h("span.grow"), send),
+  );
+  const element = h("footer.composer", {}, mention.element, box, drop);
+
+  const grow = (): void => {
+    const view = window.visualViewport?.height ?? window.innerHeight;
+    field.style.height = "auto";
+    const most = Math.max(56, Math.floor(view * 0.4) - 8);
+    field.style.height = `${Math.min(field.scrollHeight, most)}px`;
+    field.style.overflowY = field.scrollHeight > most ? "auto" : "hidden";
+  };
+  const saveDraft = (): void => {
+    if (!editing) keep.set(`draft.${here()}`, field.value.trim() ? field.value : undefined);
+  };
+  const setValue = (text: string): void => {
+    field.value = text;
+    field.setSelectionRange(text.length, text.length);
+    changed();
+  };
+
+  function changed(): void {
+    grow();
+    saveDraft();
+    refresh();
+    mention.check();
+  }
+
+  /** Who answers: what was chosen here, else the bot of the conversation. */
+  const target = (): string | undefined => (targets.has(here()) ? targets.get(here()) : undefined);
+  const shownBot = (): string | undefined =>
+    targets.has(here())
+      ? targets.get(here())
+      : state.current
+        ? state.conversations.get(state.current)?.botId
+        : undefined;
+
+  function pick(botId: string | undefined): void {
+    targets.set(here(), botId);
+    refresh();
+    if (!isTouch()) field.focus();
+  }
+
+  const drawNotice = (): void => {
+    const text = editing
+      ? t("editing")
+      : replyTo
+        ? `${t("quoting", { name: replyTo.role === "user" ? t("you") : cleanName(replyTo.botName ?? "") })}：${replyTo.content.replace(/\s+/g, " ").slice(0, 80)}`
+        : "";
+    notice.hidden = text === "";
+    notice.replaceChildren();
+    if (!text) return;
+    const cancel = h(
+      "button.icon",
+      { type: "button", "aria-label": t(editing ? "cancelEdit" : "cancelQuote") },
+      icon("close"),
+    );
+    cancel.addEventListener("click", cancelNotice);
+    notice.append(h("span", {}, text), cancel);
+  };
+
+  function cancelNotice(): void {
+    const wasEditing = editing !== undefined;
+    editing = undefined;
+    replyTo = undefined;
+    drawNotice();
+    if (wasEditing) setValue(keep.get(`draft.${here()}`) ?? "");
+    field.focus();
+  }
+
+  const ready = (): boolean => field.value.trim() !== "" || images.count() > 0;
+
+  function refresh(): void {
+    const turn = needs.openTurn();
+    const stopping = turn !== undefined && !ready();
+    setAttributes(send, {
+      "data-mode": stopping ? "stop" : "send",
+      "aria-label": t(stopping ? "stop" : "send"),
+      title: t(stopping ? "stop" : "send"),
+      disabled: !stopping && (!ready() || sendWhenReady),
+      "aria-busy": sendWhenReady ? "true" : undefined,
+    });
+    if (send.dataset["shown"] !== String(stopping)) {
+      send.dataset["shown"] = String(stopping);
+      send.replaceChildren(icon(stopping ? "stop" : "send"));
+    }
+    const id = shownBot();
+    const name = id === undefined ? t("auto") : (state.bots?.find((b) => b.id === id)?.name ?? id);
+    setText(botName, cleanName(name));
+    bot.setAttribute("aria-label", `${t("pickBot")}：${cleanName(name)}`);
+    bot.dataset["offline"] = String(
+      id !== undefined && state.bots !== undefined && !state.bots.some((b) => b.id === id),
+    );
+  }
+
+  /** Sends what is written. Returns without doing anything when there is nothing. */
+  function submit(): void {
+    const content = field.value.trim();
+    if (!ready()) {
+      sendWhenReady = false;
+      return;
+    }
+    const files = images.take();
+    if (files === "wait") {
+      sendWhenReady = true;
+      refresh();
+      return;
+    }
+    sendWhenReady = false;
+    if (files === "failed") {
+      page.toast(t("imageFailed"));
+      return;
+    }
+    const chosen = target();
+    const parentId = editing ? editing.parentId : needs.lastId();
+    const entry = {
+      conversationId: state.current,
+      content,
+      attachments: files,
+      ...(chosen && !/^@\S/.test(content) ? { target: chosen } : {}),
+      ...(replyTo ? { replyTo: replyTo.id } : {}),
+      ...(editing ? { replaces: editing.id } : {}),
+      ...(parentId ? { parentId } : {}),
+    };
+    editing = undefined;
+    replyTo = undefined;
+    keep.set(`draft.${here()}`, undefined);
+    field.value = "";
+    images.clear();
+    offer.hidden = true;
+    drawNotice();
+    changed();
+    page.outbox.send(entry);
+    needs.sent();
+  }
+
+  const stop = (): void => {
+    const turn = needs.openTurn();
+    if (!turn) return;
+    turn.stopped = true;
+    state.emit("thread", turn.conversationId);
+    page.api.call("POST", `/api/turns/${turn.turnId}/cancel`).catch(() => {
+      // Not reached: it goes on, so show that it does.
+      turn.stopped = false;
+      state.emit("thread", turn.conversationId);
+    });
+  };
+
+  /** A mention before the caret goes as one piece. */
+  const eraseMention = (): boolean => {
+    const at = field.selectionStart;
+    if (at !== field.selectionEnd) return false;
+    const before = field.value.slice(0, at);
+    const trimmed = before.endsWith(" ") ? before.slice(0, -1) : before;
+    const found = mentionAt(trimmed);
+    if (!found?.query) return false;
+    const said = found.query.toLowerCase();
+    if (!state.bots?.some((b) => b.id.toLowerCase() === said || b.name.toLowerCase() === said)) return false;
+    field.setRangeText("", found.start, at, "end");
+    changed();
+    return true;
+  };
+
+  field.addEventListener("keydown", (event) => {
+    if (composing(event) || mention.key(event)) return;
+    if (event.key === "Backspace" && !event.ctrlKey && !event.metaKey && eraseMention()) event.preventDefault();
+    else if (event.key === "ArrowUp" && field.value === "" && !event.shiftKey) {
+      const last = needs.lastOwn();
+      if (!last?.content) return;
+      event.preventDefault();
+      setValue(last.content);
+    } else if (event.key === "Enter") {
+      const strong = event.ctrlKey || event.metaKey;
+      const byEnter = !event.shiftKey && !event.altKey && !isTouch() && keep.get("sendKey") !== "ctrl";
+      if (!strong && !byEnter) return;
+      event.preventDefault();
+      submit();
+    }
+  });
+  field.addEventListener("input", changed);
+  field.addEventListener("click", () => mention.check());
+  field.addEventListener("blur", () => setTimeout(() => document.activeElement !== field && mention.close(), 150));
+  box.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (send.dataset["mode"] === "stop") stop();
+    else submit();
+    if (!isTouch()) field.focus();
+  });
+  add.addEventListener("click", () => picker.click());
+  picker.addEventListener("change", () => {
+    images.add([...(picker.files ?? [])]);
+    picker.value = "";
+    if (!isTouch()) field.focus();
+  });
+  bot.addEventListener("pointerdown", (event) => event.preventDefault());
+  bot.addEventListener("click", () => (mention.isOpen() ? mention.close() : mention.choose()));
+  // A click in the box but beside the field means the field.
+  box.addEventListener("click", (event) => event.target === box && field.focus());
+
+  field.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (files.length) {
+      event.preventDefault();
+      images.add(files);
+      return;
+    }
+    const text = event.clipboardData?.getData("text/plain") ?? "";
+    if (text.length <= LONG_PASTE) return;
+    const size = `${Math.round(text.length / 1000)}k`;
+    const asFile = h("button.chip", { type: "button" }, t("foldAsFile"));
+    asFile.addEventListener("click", () => {
+      const at = field.value.indexOf(text);
+      if (at >= 0) field.setRangeText("", at, at + text.length, "end");
+      images.add([new File([text], t("fileName"), { type: "text/plain" })]);
+      offer.hidden = true;
+      changed();
+      field.focus();
+    });
+    const no = h("button.icon", { type: "button", "aria-label": t("close") }, icon("close"));
+    no.addEventListener("click", () => (offer.hidden = true));
+    offer.replaceChildren(h("span", {}, t("foldOffer", { size })), asFile, no);
+    offer.hidden = false;
+  });
+
+  // Files dropped anywhere are pictures for the message; the browser must not open them in place of the page.
+  let dragDepth = 0;
+  const dragged = (event: DragEvent): boolean => event.dataTransfer?.types.includes("Files") ?? false;
+  addEventListener("dragenter", (event) => {
+    if (!dragged(event)) return;
+    dragDepth++;
+    setText(drop, t("dropHere"));
+    drop.hidden = false;
+  });
+  addEventListener("dragleave", (event) => {
+    if (dragged(event) && --dragDepth <= 0) drop.hidden = true;
+  });
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    dragDepth = 0;
+    drop.hidden = true;
+    if (state.session === "in") images.add([...(event.dataTransfer?.files ?? [])]);
+  });
+  window.visualViewport?.addEventListener("resize", grow);
+  addEventListener("resize", grow);
+  state.on("bots", refresh);
+  state.on("list", refresh);
+
+  return {
+    element,
+    show: () => {
+      editing = undefined;
+      replyTo = undefined;
+      drawNotice();
+      setAttributes(field, { "aria-label": t("composer"), placeholder: t("placeholder") });
+      setAttributes(add, { "aria-label": t("addImage"), title: t("addImage") });
+      field.value = keep.get(`draft.${here()}`) ?? "";
+      grow();
+      mention.close();
+      refresh();
+    },
+    refresh,
+    focus: () => !isTouch() && field.focus(),
+    edit: (message) => {
+      saveDraft();
+      editing = message;
+      replyTo = undefined;
+      drawNotice();
+      field.focus();
+      setValue(message.content);
+    },
+    quote: (message) => {
+      editing = undefined;
+      replyTo = message;
+      drawNotice();
+      field.focus();
+    },
+    pick,
+    suggest: (text) => {
+      setValue(text);
+      field.focus();
+    },
+    regenerate: (question) => {
+      page.outbox.send({
+        conversationId: state.current,
+        content: question.content,
+        attachments: question.attachments,
+        replaces: question.id,
+        ...(question.parentId ? { parentId: question.parentId } : {}),
+        ...(question.replyTo ? { replyTo: question.replyTo } : {}),
+      });
+      needs.sent();
+    },
+    stop,
+    escape: () => {
+      if (mention.isOpen()) {
+        mention.close();
+        return true;
+      }
+      if (editing || replyTo) {
+        cancelNotice();
+        return true;
+      }
+      if (needs.openTurn()) {
+        stop();
+        return true;
+      }
+      return false;
+    },
+  };
+};

@@ -1,0 +1,95 @@
+/**
+ * Scrolling of the transcript: follows the end while the reader is there, and never moves under a reader who is not.
+ *
+ * Must stay true: only the reader lets go (wheel, finger, key or scroll bar upwards) and only reaching the end, pressing the
+ * button or sending takes hold again.
+ */
+export type Follow = {
+  pinned: () => boolean;
+  pin: () => void;
+  /** Keeps to the end if pinned. Call after anything changed. */
+  stick: () => void;
+  /** Runs a change above the view, keeping what is in view where it is. */
+  keep: (anchor: () => Element | undefined, change: () => void) => void;
+  /** A jump of our own: let go without a gesture. */
+  release: () => void;
+};
+
+const NEAR_PX = 80;
+const GESTURE_PX = 3;
+
+/** `changed` is called when the hold is taken or let go. */
+export const createFollow = (scroller: HTMLElement, content: HTMLElement, changed: () => void): Follow => {
+  let pinned = true;
+  let lastTop = 0;
+  let lastHeight = 0;
+  let touchY: number | undefined;
+
+  const gap = (): number => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+  const set = (next: boolean): void => {
+    if (pinned === next) return;
+    pinned = next;
+    changed();
+  };
+  const letGo = (): void => {
+    if (scroller.scrollHeight > scroller.clientHeight + 1) set(false);
+  };
+  const stick = (): void => {
+    if (pinned && gap() > 0.5) scroller.scrollTop = scroller.scrollHeight;
+    lastTop = scroller.scrollTop;
+    lastHeight = scroller.scrollHeight;
+  };
+
+  scroller.addEventListener("wheel", (event) => event.deltaY <= -GESTURE_PX && letGo(), { passive: true });
+  scroller.addEventListener("touchstart", (event) => (touchY = event.touches[0]?.clientY), { passive: true });
+  scroller.addEventListener(
+    "touchmove",
+    (event) => {
+      const y = event.touches[0]?.clientY;
+      if (touchY !== undefined && y !== undefined && y - touchY >= GESTURE_PX) letGo();
+    },
+    { passive: true },
+  );
+  scroller.addEventListener("keydown", (event) => {
+    if (["PageUp", "ArrowUp", "Home"].includes(event.key)) letGo();
+  });
+  scroller.addEventListener(
+    "scroll",
+    () => {
+      const top = scroller.scrollTop;
+      const grown = scroller.scrollHeight - lastHeight;
+      if (pinned && top < lastTop - GESTURE_PX && grown >= 0 && gap() > GESTURE_PX) letGo();
+      else if (!pinned && top > lastTop && gap() <= NEAR_PX) set(true);
+      lastTop = top;
+      lastHeight = scroller.scrollHeight;
+    },
+    { passive: true },
+  );
+
+  const observer = new ResizeObserver(stick);
+  observer.observe(content);
+  observer.observe(scroller);
+
+  return {
+    pinned: () => pinned,
+    pin: () => {
+      set(true);
+      stick();
+    },
+    stick,
+    keep: (anchor, change) => {
+      const element = anchor();
+      const before = element?.getBoundingClientRect().top ?? 0;
+      change();
+      const settle = (): void => {
+        if (!element?.isConnected || pinned) return;
+        const moved = element.getBoundingClientRect().top - before;
+        if (Math.abs(moved) > 0.5) scroller.scrollTop += moved;
+        lastTop = scroller.scrollTop;
+        lastHeight = scroller.scrollHeight;
+      };
+      settle();
+    },
+    release: () => set(false),
+  };
+};

@@ -1,0 +1,407 @@
+/**
+ * The open conversation: its messages, what streams into them, older pages, and the buttons under each message.
+ *
+ * Must stay true: text is drawn at most once per frame and in slices, however much arrives; elements are reused by key, so a
+ * message never vanishes or doubles when its stored form replaces the local one.
+ */
+import type { Message } from "../lib/protocol.ts";
+import { copyText, tableText } from "./copy.ts";
+import { createList, h, setText } from "./dom.ts";
+import { createEmpty } from "./empty.ts";
+import { saveFile, viewImage } from "./files.ts";
+import { createFollow } from "./follow.ts";
+import { icon } from "./icons.ts";
+import { createMessageView, type Item, type MessageView } from "./message.ts";
+import type { Unsent } from "./outbox.ts";
+import type { Page } from "./page.ts";
+import { createPaint } from "./paint.ts";
+import { byAge, type Thread, type Turn } from "./state.ts";
+import { lastStored, shownMessages } from "./thread.ts";
+
+export type Transcript = {
+  element: HTMLElement;
+  /** Everything again, for another conversation or language. */
+  show: () => void;
+  /** The reader sent something: hold the end. */
+  sent: () => void;
+  /** Brings a message into view and flashes it; loads older pages until it is there. */
+  jump: (messageId: string) => Promise<void>;
+  /** The parent of the next message, and the newest answer's state. */
+  lastId: () => string | undefined;
+  /** The turn that stop would stop. */
+  openTurn: () => Turn | undefined;
+  /** The newest message of the person, to recall it. */
+  lastOwn: () => Message | undefined;
+  /** All that is shown as Markdown, for copying. */
+  text: () => string;
+  atEnd: () => boolean;
+};
+
+export type TranscriptActions = {
+  edit: (message: Message) => void;
+  quote: (message: Message) => void;
+  regenerate: (question: Message) => void;
+  pickBot: (botId: string) => void;
+  suggest: (text: string) => void;
+};
+
+const FRAME_MS = 9;
+const PAGE = 50;
+
+const localMessage = (entry: Unsent, conversationId: string): Message => ({
+  id: `local:${entry.clientId}`,
+  conversationId,
+  role: "user",
+  content: entry.content,
+  attachments: entry.attachments,
+  state: "sent",
+  clientId: entry.clientId,
+  ...(entry.parentId ? { parentId: entry.parentId } : {}),
+  ...(entry.replyTo ? { replyTo: entry.replyTo } : {}),
+  createdAt: entry.createdAt,
+  updatedAt: 0,
+});
+
+const turnMessage = (turn: Turn): Message => ({
+  id: turn.turnId,
+  conversationId: turn.conversationId,
+  role: "bot",
+  ...(turn.botId ? { botId: turn.botId } : {}),
+  ...(turn.botName ? { botName: turn.botName } : {}),
+  content: turn.text,
+  attachments: [],
+  state: "streaming",
+  turnId: turn.turnId,
+  ...(turn.parentId ? { parentId: turn.parentId } : {}),
+  createdAt: turn.createdAt,
+  updatedAt: turn.createdAt,
+});
+
+export const createTranscript = (page: Page, actions: TranscriptActions): Transcript => {
+  const { state, t } = page;
+  const paint = createPaint();
+  const older = h("button.quiet.older", { type: "button", hidden: true });
+  const list = h("div.messages");
+  const note = h("p.note", { hidden: true });
+  const empty = createEmpty(page, actions);
+  const column = h("div.column", {}, older, list, note, empty.element);
+  const scroller = h("div.scroller", { tabindex: 0, role: "log", "aria-live": "off" }, column);
+  const latestText = h("span");
+  const latest = h("button.latest", { type: "button", hidden: true }, icon("down"), latestText);
+  const element = h("div.transcript", {}, scroller, latest);
+
+  const views = new Map<string, { view: MessageView; item: Item }>();
+  const active = new Set<string>();
+  const dirty = new Set<string>();
+  let items: Item[] = [];
+  let framing = false;
+  let drawing = false;
+  let fresh = 0;
+  let askedAt = "";
+
+  const updateLatest = (): void => {
+    if (follow.pinned()) fresh = 0;
+    latest.hidden = follow.pinned() || items.length === 0;
+    setText(latestText, fresh > 0 ? t("latestCount", { n: fresh }) : t("latest"));
+  };
+  const follow = createFollow(scroller, column, () => updateLatest());
+
+  const frame = (now: number): void => {
+    framing = false;
+    const begin = performance.now();
+    for (const key of dirty) {
+      const entry = views.get(key);
+      entry?.view.update(entry.item);
+    }
+    dirty.clear();
+    // The newest first: that is what the reader looks at.
+    for (const key of [...active].reverse()) {
+      const entry = views.get(key);
+      if (!entry || !entry.view.render(now)) active.delete(key);
+      if (performance.now() - begin > FRAME_MS) break;
+    }
+    follow.stick();
+    if (active.size) schedule();
+  };
+  const schedule = (): void => {
+    if (framing) return;
+    framing = true;
+    requestAnimationFrame(frame);
+  };
+
+  const apply = createList<Item>(
+    list,
+    (item) => item.key,
+    (item) => {
+      const view = createMessageView(page, item.message.role, paint.settled);
+      views.set(item.key, { view, item });
+      view.update(item);
+      active.add(item.key);
+      return {
+        element: view.element,
+        update: (next) => {
+          views.set(next.key, { view, item: next });
+          view.update(next);
+          active.add(next.key);
+        },
+      };
+    },
+  );
+
+  const thread = (): Thread | undefined => (state.current ? state.threads.get(state.current) : undefined);
+
+  const collect = (): Item[] => {
+    const current = thread();
+    const id = state.current;
+    const messages = current ? [...current.messages.values()] : [];
+    const known = new Set(messages.map((m) => m.id));
+    const clientIds = new Set(messages.map((m) => m.clientId));
+    for (const turn of state.turns.values())
+      if (turn.conversationId === id && !known.has(turn.turnId)) messages.push(turnMessage(turn));
+    messages.sort(byAge);
+    const unsent = page.outbox.of(id).filter((entry) => !clientIds.has(entry.clientId));
+    for (const entry of unsent) messages.push(localMessage(entry, id ?? ""));
+    const shown = shownMessages(messages, current?.choice ?? new Map());
+    const byId = new Map(messages.map((m) => [m.id, m]));
+    const versionsOf = new Map(shown.map((s) => [s.message.id, s.versions]));
+    return shown.map(({ message, versions }, i) => {
+      const before = shown[i - 1]?.message;
+      return {
+        key: message.clientId ? `c:${message.clientId}` : message.id,
+        message,
+        versions,
+        answerVersions: message.role === "bot" && message.parentId ? versionsOf.get(message.parentId) : undefined,
+        turn: message.state === "streaming" ? state.turns.get(message.turnId ?? message.id) : undefined,
+        unsent: unsent.find((entry) => entry.clientId === message.clientId),
+        quoted: message.replyTo ? byId.get(message.replyTo) : undefined,
+        grouped: message.role === "bot" && before?.role === "bot" && before.botId === message.botId,
+      };
+    });
+  };
+
+  const draw = (): void => {
+    drawing = false;
+    const current = thread();
+    items = collect();
+    const keys = new Set(items.map((item) => item.key));
+    for (const key of views.keys()) if (!keys.has(key)) views.delete(key);
+    apply(items);
+    const ready = current?.status === "ready" || state.current === undefined;
+    empty.element.hidden = !(ready && items.length === 0);
+    if (!empty.element.hidden) empty.draw(state.current === undefined);
+    note.hidden = ready || (current?.status === "loading" && items.length > 0);
+    setText(
+      note,
+      current?.status === "missing" ? t("notFound") : current?.status === "failed" ? t("loadFailed") : t("loading"),
+    );
+    older.hidden = !current?.next;
+    setText(older, t("older"));
+    scroller.setAttribute("aria-label", t("transcript"));
+    schedule();
+    updateLatest();
+  };
+  const redraw = (): void => {
+    if (drawing) return;
+    drawing = true;
+    queueMicrotask(draw);
+  };
+
+  const merge = (id: string, messages: Message[], next: string | undefined): void => {
+    const current = state.threads.get(id);
+    if (!current) return;
+    current.next = next;
+    for (const message of messages) state.putMessage(message);
+  };
+
+  let loadingOlder: Promise<void> | undefined;
+  const loadOlder = (count: number): Promise<void> => {
+    const id = state.current;
+    const current = thread();
+    if (!id || !current?.next) return Promise.resolve();
+    loadingOlder ??= page.api
+      .call<{ messages: Message[]; next?: string }>(
+        "GET",
+        `/api/conversations/${id}/messages?limit=${count}&before=${encodeURIComponent(current.next)}`,
+      )
+      .then((answer) => {
+        const firstInView = (): Element | undefined => {
+          const top = scroller.getBoundingClientRect().top;
+          return [...list.children].find((child) => child.getBoundingClientRect().bottom > top + 1);
+        };
+        follow.keep(firstInView, () => {
+          merge(id, answer.messages, answer.next);
+          if (state.current === id) {
+            draw();
+            // Drawn at once, so that the heights above are final before the place is restored.
+            for (const key of active) for (let i = 0; i < 50 && views.get(key)?.view.render(performance.now()); i++);
+          }
+        });
+      })
+      .catch(() => {})
+      .finally(() => {
+        loadingOlder = undefined;
+      });
+    return loadingOlder;
+  };
+
+  new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && void loadOlder(PAGE), {
+    root: scroller,
+    rootMargin: "600px 0px 0px 0px",
+  }).observe(older);
+  older.addEventListener("click", () => void loadOlder(PAGE));
+  latest.addEventListener("click", () => {
+    follow.pin();
+    updateLatest();
+  });
+
+  /** Room for the answer under the question just sent, so the question stays near the top while the answer fills it. */
+  const reserve = (): void => {
+    const last = list.lastElementChild as HTMLElement | null;
+    if (!last) return;
+    const question = list.querySelector<HTMLElement>(`[data-asked]`);
+    question?.removeAttribute("data-asked");
+    list.classList.add("reserving");
+    scroller.style.setProperty("--view", `${Math.max(0, scroller.clientHeight - 56)}px`);
+    scroller.style.setProperty("--asked", `${last.offsetHeight + 28}px`);
+    follow.pin();
+  };
+
+  const jump = async (messageId: string): Promise<void> => {
+    for (let i = 0; i < 60 && !list.querySelector(`[data-id="${CSS.escape(messageId)}"]`) && thread()?.next; i++)
+      await loadOlder(200);
+    const found = list.querySelector<HTMLElement>(`[data-id="${CSS.escape(messageId)}"]`);
+    if (!found) return;
+    follow.release();
+    found.scrollIntoView({ block: "center" });
+    requestAnimationFrame(() => found.scrollIntoView({ block: "center" }));
+    found.classList.remove("flash");
+    void found.offsetWidth;
+    found.classList.add("flash");
+  };
+
+  const questionOf = (message: Message): Message | undefined => {
+    const current = thread();
+    let at: Message | undefined = message;
+    for (let i = 0; at && at.role !== "user" && i < 20; i++)
+      at = at.parentId ? current?.messages.get(at.parentId) : undefined;
+    if (at) return at;
+    const index = items.findIndex((item) => item.message.id === message.id);
+    return items
+      .slice(0, index)
+      .filter((item) => item.message.role === "user")
+      .at(-1)?.message;
+  };
+
+  const turnVersion = (item: Item, by: number): void => {
+    const versions = item.versions ?? item.answerVersions;
+    const own = item.message.role === "user" ? item.message : questionOf(item.message);
+    const next = versions?.ids[versions.index + by];
+    if (!versions || !own || !next) return;
+    thread()?.choice.set(own.parentId ?? "", next);
+    follow.release();
+    draw();
+  };
+
+  const act = (name: string, button: HTMLElement): void => {
+    const article = button.closest<HTMLElement>(".msg");
+    const item = items.find((i) => i.message.id === article?.dataset["id"]);
+    if (name === "wrap") {
+      const on = button.closest(".code")!.classList.toggle("wrapped");
+      button.setAttribute("aria-pressed", String(on));
+    } else if (name === "copy-code")
+      void page.copy(button.closest(".code")!.querySelector("pre > code")!.textContent ?? "");
+    else if (name === "copy-table") void page.copy(tableText(button.closest(".table")!.querySelector("table")!));
+    else if (name === "view-image")
+      viewImage(
+        page,
+        button.dataset["src"] ?? "",
+        button.getAttribute("alt") ?? button.querySelector("img")?.alt ?? "",
+      );
+    else if (name === "save-file")
+      void saveFile(page, button.getAttribute("href") ?? "", button.getAttribute("download") ?? "");
+    else if (name === "jump") void jump(button.dataset["id"] ?? "");
+    if (!item) return;
+    if (name === "copy") void page.copy(item.turn?.text ?? item.message.content);
+    else if (name === "edit") actions.edit(item.message);
+    else if (name === "quote") actions.quote(item.message);
+    else if (name === "regenerate") {
+      const question = questionOf(item.message);
+      if (question) actions.regenerate(question);
+    } else if (name === "retry-send" && item.unsent) page.outbox.retry(item.unsent.clientId);
+    else if (name === "discard" && item.unsent) page.outbox.discard(item.unsent.clientId);
+    else if (name === "version-prev") turnVersion(item, -1);
+    else if (name === "version-next") turnVersion(item, 1);
+  };
+
+  column.addEventListener("click", (event) => {
+    const button = (event.target as Element).closest<HTMLElement>("[data-act]");
+    if (!button) return;
+    if (button.tagName === "A") event.preventDefault();
+    act(button.dataset["act"]!, button);
+  });
+
+  setInterval(() => {
+    const now = Date.now();
+    for (const item of items) if (item.turn) views.get(item.key)?.view.tick(now);
+  }, 1000);
+
+  state.on("thread", (id) => id === state.current && redraw());
+  state.on("current", redraw);
+  state.on("bots", () => !empty.element.hidden && redraw());
+  state.on("turn", (turn) => {
+    if (turn.conversationId !== state.current) return;
+    const found = items.find((item) => item.turn === turn);
+    const entry = found && views.get(found.key);
+    if (!found || !entry) {
+      redraw();
+      return;
+    }
+    dirty.add(found.key);
+    active.add(found.key);
+    schedule();
+  });
+  state.on("finished", (message) => {
+    if (message.conversationId !== state.current || follow.pinned()) return;
+    fresh++;
+    updateLatest();
+  });
+
+  return {
+    element,
+    show: () => {
+      const id = state.current ?? "";
+      if (askedAt !== id) {
+        askedAt = id;
+        list.classList.remove("reserving");
+        follow.pin();
+      }
+      draw();
+      follow.stick();
+    },
+    sent: () => {
+      draw();
+      reserve();
+    },
+    jump,
+    lastId: () => lastStored(items),
+    openTurn: () =>
+      items
+        .map((item) => item.turn)
+        .filter((turn) => turn && !turn.stopped)
+        .at(-1),
+    lastOwn: () => items.filter((item) => item.message.role === "user" && !item.unsent).at(-1)?.message,
+    text: () =>
+      items
+        .map(
+          ({ message }) => `**${message.role === "user" ? t("you") : (message.botName ?? "")}**\n\n${message.content}`,
+        )
+        .join("\n\n"),
+    atEnd: () => follow.pinned(),
+  };
+};
+
+/** Copies and says how it went; separate so that other parts can use it. */
+export const createCopy =
+  (toast: (text: string) => void, t: Page["t"]) =>
+  async (text: string): Promise<void> =>
+    toast(t((await copyText(text)) ? "copied" : "copyFailed"));
