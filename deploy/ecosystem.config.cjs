@@ -12,10 +12,8 @@ module.exports = {
       instances: 1,
       autorestart: true,
       exp_backoff_restart_delay: 100,
-      // Open answers get 25 s to finish after the signal; PM2 kills after 1.6 s if it is not told.
+      // Open answers get 25 s to finish after the signal; PM2 kills 1.6 s after its SIGINT if it is not told.
       kill_timeout: 30000,
-      // PM2 sends SIGINT otherwise; both drain.
-      kill_signal: "SIGTERM",
       merge_logs: true,
     },
   ],
