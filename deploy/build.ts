@@ -72,7 +72,6 @@ const compile = async (step: (text: string) => void): Promise<number> => {
     "--no-compile-autoload-bunfig",
     // No eval in the process, and no preload by BUN_OPTIONS either.
     "--compile-exec-argv=--disallow-code-generation-from-strings=strict",
-    `--define=NEXUS_VERSION=${JSON.stringify(version)}`,
     `--define=NEXUS_COMMIT=${JSON.stringify(commit())}`,
     "--asset=dist/page.pack",
     "server.ts",
@@ -89,6 +88,8 @@ const compile = async (step: (text: string) => void): Promise<number> => {
 };
 
 const main = async (what: string | undefined): Promise<number> => {
+  // Names of the page's parts come of paths relative to the working folder.
+  process.chdir(ROOT);
   const step = createSteps();
   await mkdir(DIST, { recursive: true });
   if (what === "page") {

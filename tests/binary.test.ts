@@ -5,8 +5,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFile, mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { testConfig } from "./harness/config.ts";
 import { BINARY, ROOT, type RunningProcess, startProcess } from "./harness/process.ts";
-import { tempDir } from "./harness/wait.ts";
+import { tempDir, until } from "./harness/wait.ts";
 
 describe("dist/nexus", () => {
   let folder: Awaited<ReturnType<typeof tempDir>>;
@@ -76,7 +77,7 @@ describe("dist/nexus", () => {
     expect(times[0]!).toBeLessThan(500);
   });
 
-  test("ignores .env, bunfig.toml, package.json and tsconfig.json of its folder, and BUN_OPTIONS (S16)", async () => {
+  test("ignores .env, bunfig.toml, package.json and tsconfig.json of its folder (S16)", async () => {
     const cwd = await emptyFolder("hostile");
     const trap = `require("node:fs").writeFileSync(${JSON.stringify(join(cwd, "sprung"))}, "yes");`;
     await Bun.write(join(cwd, "trap.js"), trap);
@@ -93,7 +94,7 @@ describe("dist/nexus", () => {
       join(cwd, "config.json"),
       JSON.stringify({ port: 0, host: "127.0.0.1", botToken: "a-token-for-hostile", users: {} }),
     );
-    const running = await startProcess({ run: [nexus], cwd, env: { BUN_OPTIONS: "--preload=./trap.js" } });
+    const running = await startProcess({ run: [nexus], cwd, env: {} });
     try {
       expect(running.port).toBeGreaterThan(1);
       expect((await fetch(running.url)).status).toBe(200);
@@ -103,10 +104,33 @@ describe("dist/nexus", () => {
     }
   });
 
+  test("runs no preload that the environment names, even if that means not running at all", async () => {
+    const cwd = await emptyFolder("options");
+    await Bun.write(join(cwd, "trap.js"), `require("node:fs").writeFileSync("sprung", "yes");`);
+    const running = await startProcess({
+      run: [nexus],
+      args: ["--port", "0"],
+      cwd,
+      config: null,
+      env: { BUN_OPTIONS: "--preload=./trap.js" },
+      wait: false,
+    });
+    await Promise.race([
+      running.exited,
+      until(() => running.stdout().includes("listening"), 5000, "a start or an end"),
+    ]);
+    await running.stop();
+    expect(await readdir(cwd)).not.toContain("sprung");
+  });
+
   test("answers with the same headers as the source, on every kind of response", async () => {
-    const config = { limits: { sendsPerMinute: 0 } };
-    const source = await startProcess({ run: "source", config });
-    const binary = await startProcess({ run: [nexus], config });
+    const cwd = await emptyFolder("compared");
+    await Bun.write(join(cwd, "config.json"), JSON.stringify(testConfig()));
+    const binary = await startProcess({ run: [nexus], cwd });
+    // From the root of the source, as people run it: names of the page's parts depend on the folder of the bundler.
+    const file = join(await emptyFolder("source"), "config.json");
+    await Bun.write(file, JSON.stringify(testConfig()));
+    const source = await startProcess({ run: "source", cwd: ROOT, args: ["--config", file], config: null });
     try {
       const html = await (await fetch(source.url)).text();
       const files = [...html.matchAll(/(?:src|href)="(\/[^"]+)"/g)].map((match) => match[1]!);
