@@ -97,6 +97,7 @@ const start = (): void => {
     lastId: () => transcript.lastId(),
     openTurn: () => transcript.openTurn(),
     lastOwn: () => transcript.lastOwn(),
+    lastBot: () => transcript.lastBot(),
   });
   const transcript = createTranscript(page, {
     edit: composer.edit,
@@ -326,7 +327,7 @@ const start = (): void => {
 
   // ── settings ──
   const setTheme = (theme: Theme): void => {
-    root.dataset["theme"] = theme;
+    root.dataset.theme = theme;
     keep.set("theme", theme === "system" ? undefined : theme);
     keep.cookie("theme", theme === "system" ? undefined : theme);
   };
@@ -347,7 +348,7 @@ const start = (): void => {
     }
   };
   keep.onChange((key, value) => {
-    if (key === "theme") root.dataset["theme"] = value ?? "system";
+    if (key === "theme") root.dataset.theme = value ?? "system";
     if (key === "lang" && value) {
       i18n.setLang(value === "en" ? "en" : "zh");
       root.lang = i18n.lang();
@@ -371,8 +372,8 @@ const start = (): void => {
     const inside =
       state.session === "in" ||
       state.session === "expired" ||
-      (state.session === "unknown" && root.dataset["view"] === "chat");
-    root.dataset["view"] = inside ? "chat" : "login";
+      (state.session === "unknown" && root.dataset.view === "chat");
+    root.dataset.view = inside ? "chat" : "login";
     byId("start").hidden = true;
     byId("app").hidden = !inside;
     if (inside) login.hide();
@@ -409,7 +410,7 @@ const start = (): void => {
   followViewport();
 
   showView();
-  if (root.dataset["view"] === "chat") {
+  if (root.dataset.view === "chat") {
     open(idInAddress());
     events.start();
   } else state.session = "out";

@@ -22,11 +22,13 @@ export const createBar = (
   const title = h("h1.title", { dir: "auto" });
   const more = h("button.icon", { type: "button", "aria-haspopup": "menu", "aria-expanded": "false" }, icon("more"));
   const text = h("span.status-text");
+  const short = h("span.status-text.status-short");
   const status = h(
     "button.status",
     { type: "button", "aria-haspopup": "dialog" },
     h("span.dot", { "aria-hidden": "true" }),
     text,
+    short,
   );
   const element = h("header.bar", {}, menu, title, more, status);
 
@@ -41,7 +43,7 @@ export const createBar = (
     const stop = state.on("bots", draw);
     const dialog = openDialog({ title: t("botsTitle"), closeLabel: t("close"), name: "bots", onClose: stop }, rows);
     rows.addEventListener("click", (event) => {
-      const id = (event.target as Element).closest<HTMLElement>("[data-bot]")?.dataset["bot"];
+      const id = (event.target as Element).closest<HTMLElement>("[data-bot]")?.dataset.bot;
       if (!id) return;
       dialog.close();
       on.pickBot(id);
@@ -58,7 +60,6 @@ export const createBar = (
     const online = link === "online" || link === "connecting";
     setAttributes(status, {
       "data-link": link === "online" && count === 0 ? "empty" : link,
-      "aria-label": undefined,
     });
     setText(
       text,
@@ -71,6 +72,17 @@ export const createBar = (
             : count > 0
               ? t("botsOnline", { n: count })
               : t("botsNone"),
+    );
+    // On a phone the title needs the room.
+    setText(
+      short,
+      link === "reconnecting"
+        ? t("reconnecting")
+        : link === "offline"
+          ? t("offlineShort")
+          : count > 0
+            ? t("onlineShort", { n: count })
+            : (text.textContent ?? ""),
     );
     status.classList.toggle("trouble", !online);
     let others = 0;

@@ -35,6 +35,7 @@ export type ComposerNeeds = {
   lastId: () => string | undefined;
   openTurn: () => Turn | undefined;
   lastOwn: () => Message | undefined;
+  lastBot: () => string | undefined;
 };
 
 /** Pasted text longer than this is offered as a file. */
@@ -119,7 +120,7 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     targets.has(here())
       ? targets.get(here())
       : state.current
-        ? state.conversations.get(state.current)?.botId
+        ? (needs.lastBot() ?? state.conversations.get(state.current)?.botId)
         : undefined;
 
   function pick(botId: string | undefined): void {
@@ -167,17 +168,15 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
       disabled: !stopping && (!ready() || sendWhenReady),
       "aria-busy": sendWhenReady ? "true" : undefined,
     });
-    if (send.dataset["shown"] !== String(stopping)) {
-      send.dataset["shown"] = String(stopping);
+    if (send.dataset.shown !== String(stopping)) {
+      send.dataset.shown = String(stopping);
       send.replaceChildren(icon(stopping ? "stop" : "send"));
     }
     const id = shownBot();
     const name = id === undefined ? t("auto") : (state.bots?.find((b) => b.id === id)?.name ?? id);
     setText(botName, cleanName(name));
     bot.setAttribute("aria-label", `${t("pickBot")}：${cleanName(name)}`);
-    bot.dataset["offline"] = String(
-      id !== undefined && state.bots !== undefined && !state.bots.some((b) => b.id === id),
-    );
+    bot.dataset.offline = String(id !== undefined && state.bots !== undefined && !state.bots.some((b) => b.id === id));
   }
 
   /** Sends what is written. Returns without doing anything when there is nothing. */
@@ -269,7 +268,7 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
   field.addEventListener("blur", () => setTimeout(() => document.activeElement !== field && mention.close(), 150));
   box.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (send.dataset["mode"] === "stop") stop();
+    if (send.dataset.mode === "stop") stop();
     else submit();
     if (!isTouch()) field.focus();
   });

@@ -7,7 +7,7 @@ const read = (key: string): string | null => {
   }
 };
 const theme = read("theme");
-if (theme === "light" || theme === "dark") document.documentElement.dataset["theme"] = theme;
+if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 const lang = read("lang") ?? (/^zh/i.test(navigator.language) ? "zh" : "en");
 document.documentElement.lang = lang === "en" ? "en" : "zh";
-document.documentElement.dataset["view"] = read("token") ? "chat" : "login";
+document.documentElement.dataset.view = read("token") ? "chat" : "login";

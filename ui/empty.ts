@@ -36,8 +36,8 @@ export const createEmpty = (
   const element = h("div.empty", { hidden: true });
   element.addEventListener("click", (event) => {
     const target = (event.target as Element).closest<HTMLElement>("[data-bot],[data-suggest]");
-    if (target?.dataset["bot"]) actions.pickBot(target.dataset["bot"]);
-    else if (target?.dataset["suggest"]) actions.suggest(target.dataset["suggest"]);
+    if (target?.dataset.bot) actions.pickBot(target.dataset.bot);
+    else if (target?.dataset.suggest) actions.suggest(target.dataset.suggest);
   });
   return {
     element,

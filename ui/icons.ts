@@ -33,7 +33,7 @@ export type IconName = keyof typeof PATHS;
 export const icon = (name: IconName): SVGSVGElement => {
   const svg = document.createElementNS(NS, "svg");
   svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("class", "i");
+  svg.setAttribute("class", `i i-${name}`);
   svg.setAttribute("aria-hidden", "true");
   const path = document.createElementNS(NS, "path");
   path.setAttribute("d", PATHS[name]);

@@ -82,7 +82,7 @@ export const createImages = (page: Page, changed: () => void): Images => {
 
   const setState = (entry: Entry, state: Entry["state"]): void => {
     entry.state = state;
-    entry.element.dataset["state"] = state;
+    entry.element.dataset.state = state;
     update();
   };
 

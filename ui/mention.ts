@@ -138,7 +138,7 @@ export const createMention = (
   element.addEventListener("pointerdown", (event) => event.preventDefault());
   element.addEventListener("click", (event) => {
     const row = (event.target as Element).closest<HTMLElement>("[data-index]");
-    if (row) take(Number(row.dataset["index"]));
+    if (row) take(Number(row.dataset.index));
     field.focus();
   });
   page.state.on("bots", () => {

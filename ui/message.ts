@@ -272,7 +272,7 @@ const createBotView = (page: Page, settled: (node: Node) => void): MessageView =
           "aria-busy": open ? "true" : undefined,
         });
         element.classList.toggle("grouped", next.grouped);
-        seal.dataset["hue"] = String(hueOf(message.botId ?? shownName));
+        seal.dataset.hue = String(hueOf(message.botId ?? shownName));
         setText(seal, sealOf(shownName));
         setText(name, shownName);
         md.classList.toggle("streaming", open);

@@ -48,6 +48,8 @@ export const EN: Record<keyof typeof ZH, string> = {
   botsOnline: "{n} bots online",
   botsNone: "No bots online",
   botsTitle: "Bots",
+  onlineShort: "{n} online",
+  offlineShort: "Offline",
   instances: "{n} instances",
   busy: "busy",
   online: "online",

@@ -46,6 +46,8 @@ export const ZH = {
   botsOnline: "{n} 个机器人在线",
   botsNone: "没有机器人在线",
   botsTitle: "机器人",
+  onlineShort: "{n} 在线",
+  offlineShort: "离线",
   instances: "{n} 个实例",
   busy: "忙",
   online: "在线",

@@ -30,6 +30,8 @@ export type Transcript = {
   lastId: () => string | undefined;
   /** The turn that stop would stop. */
   openTurn: () => Turn | undefined;
+  /** Who answered last: who answers next when nobody else is named. */
+  lastBot: () => string | undefined;
   /** The newest message of the person, to recall it. */
   lastOwn: () => Message | undefined;
   /** All that is shown as Markdown, for copying. */
@@ -117,7 +119,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     // The newest first: that is what the reader looks at.
     for (const key of [...active].reverse()) {
       const entry = views.get(key);
-      if (!entry || !entry.view.render(now)) active.delete(key);
+      if (!entry?.view.render(now)) active.delete(key);
       if (performance.now() - begin > FRAME_MS) break;
     }
     follow.stick();
@@ -258,11 +260,11 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   const reserve = (): void => {
     const last = list.lastElementChild as HTMLElement | null;
     if (!last) return;
-    const question = list.querySelector<HTMLElement>(`[data-asked]`);
-    question?.removeAttribute("data-asked");
+    list.classList.remove("reserving");
+    const asked = last.offsetHeight;
     list.classList.add("reserving");
-    scroller.style.setProperty("--view", `${Math.max(0, scroller.clientHeight - 56)}px`);
-    scroller.style.setProperty("--asked", `${last.offsetHeight + 28}px`);
+    scroller.style.setProperty("--view", `${Math.max(0, scroller.clientHeight - 68)}px`);
+    scroller.style.setProperty("--asked", `${asked + 20}px`);
     follow.pin();
   };
 
@@ -304,7 +306,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
 
   const act = (name: string, button: HTMLElement): void => {
     const article = button.closest<HTMLElement>(".msg");
-    const item = items.find((i) => i.message.id === article?.dataset["id"]);
+    const item = items.find((i) => i.message.id === article?.dataset.id);
     if (name === "wrap") {
       const on = button.closest(".code")!.classList.toggle("wrapped");
       button.setAttribute("aria-pressed", String(on));
@@ -312,14 +314,10 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       void page.copy(button.closest(".code")!.querySelector("pre > code")!.textContent ?? "");
     else if (name === "copy-table") void page.copy(tableText(button.closest(".table")!.querySelector("table")!));
     else if (name === "view-image")
-      viewImage(
-        page,
-        button.dataset["src"] ?? "",
-        button.getAttribute("alt") ?? button.querySelector("img")?.alt ?? "",
-      );
+      viewImage(page, button.dataset.src ?? "", button.getAttribute("alt") ?? button.querySelector("img")?.alt ?? "");
     else if (name === "save-file")
       void saveFile(page, button.getAttribute("href") ?? "", button.getAttribute("download") ?? "");
-    else if (name === "jump") void jump(button.dataset["id"] ?? "");
+    else if (name === "jump") void jump(button.dataset.id ?? "");
     if (!item) return;
     if (name === "copy") void page.copy(item.turn?.text ?? item.message.content);
     else if (name === "edit") actions.edit(item.message);
@@ -337,7 +335,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     const button = (event.target as Element).closest<HTMLElement>("[data-act]");
     if (!button) return;
     if (button.tagName === "A") event.preventDefault();
-    act(button.dataset["act"]!, button);
+    act(button.dataset.act!, button);
   });
 
   setInterval(() => {
@@ -389,6 +387,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
         .map((item) => item.turn)
         .filter((turn) => turn && !turn.stopped)
         .at(-1),
+    lastBot: () => items.filter((item) => item.message.role === "bot").at(-1)?.message.botId,
     lastOwn: () => items.filter((item) => item.message.role === "user" && !item.unsent).at(-1)?.message,
     text: () =>
       items

@@ -1,0 +1,140 @@
+/**
+ * The rig of the browser tests: a real gateway in this process, scripted bots through the bot client, and a real Chromium.
+ *
+ * Owns one browser per test file. Functions that run in the page are given as text, because this program's types know no
+ * DOM. Must stay true: a missing browser is a failure, never a skip.
+ */
+import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import { type Bot, type BotOptions, connectBot, type Turn } from "../../plugin/client.ts";
+import { BOT_TOKEN, type ConfigJson, PASSWORD, startGateway, until } from "../harness.ts";
+import { findChromium } from "../harness/needs.ts";
+
+export { until, PASSWORD };
+export type { Browser, BrowserContext, Page, Turn };
+
+/** D and M of facts/chat-page.md. */
+export const DESK: BrowserContextOptions = { viewport: { width: 1280, height: 800 }, locale: "zh-CN" };
+export const PHONE: BrowserContextOptions = {
+  viewport: { width: 390, height: 844 },
+  deviceScaleFactor: 2,
+  isMobile: true,
+  hasTouch: true,
+  locale: "zh-CN",
+};
+
+export const launch = async (): Promise<Browser> => {
+  const executablePath = process.env.CHROMIUM ?? findChromium();
+  if (!executablePath) throw new Error("no Chromium found: install one, or name it in CHROMIUM_PATH");
+  return await chromium.launch({
+    executablePath,
+    args: [
+      "--headless",
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+};
+
+export type Gateway = Awaited<ReturnType<typeof startGateway>>;
+
+/** A gateway whose limits do not get in the way of many fast tests. */
+export const gateway = (over: ConfigJson = {}): Promise<Gateway> =>
+  startGateway({
+    limits: { sendsPerMinute: 0, streamsPerUser: 0, turnsPerUser: 0, connectionsPerAddress: 0 },
+    ...over,
+  });
+
+export type Script = (turn: Turn) => void | Promise<void>;
+
+/** A bot that is online when this resolves. */
+export const bot = async (
+  gate: { wsUrl: string; url: string },
+  botId: string,
+  onTurn: Script,
+  more: Partial<BotOptions> = {},
+): Promise<Bot> => {
+  let online = false;
+  const made = connectBot({
+    url: gate.wsUrl,
+    botId,
+    token: BOT_TOKEN,
+    onTurn,
+    reconnect: { minMs: 50, maxMs: 200 },
+    ...more,
+    onState: (state) => {
+      if (state.state === "online") online = true;
+    },
+  });
+  await until(() => online || undefined, 5000, `bot ${botId} online`);
+  return made;
+};
+
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** What a page did that it should not: failed requests to others, script errors, policy violations. */
+export type Watch = { foreign: string[]; errors: string[]; violations: string[] };
+
+const VIOLATIONS = `document.addEventListener("securitypolicyviolation", (e) =>
+  (window.__violations ??= []).push(e.violatedDirective + " " + e.blockedURI + " " + e.sample));`;
+
+/** A page with its watch; `origin` is the only place it may ask. */
+export const openPage = async (context: BrowserContext, origin: string): Promise<{ page: Page; watch: Watch }> => {
+  const watch: Watch = { foreign: [], errors: [], violations: [] };
+  const page = await context.newPage();
+  await page.addInitScript(VIOLATIONS);
+  page.on("request", (request) => {
+    const url = request.url();
+    if (!url.startsWith(origin) && !/^(data|blob|about):/.test(url)) watch.foreign.push(url);
+  });
+  page.on("pageerror", (error) => watch.errors.push(String(error)));
+  page.on("console", (message) => {
+    const text = message.text();
+    if (message.type() === "error" && /Content Security Policy|TrustedHTML|TrustedScript/.test(text))
+      watch.violations.push(text);
+  });
+  return { page, watch };
+};
+
+/** Violations the page itself saw, with those of the console. */
+export const violations = async (page: Page, watch: Watch): Promise<string[]> => [
+  ...watch.violations,
+  ...(await page.evaluate<string[]>("window.__violations ?? []")),
+];
+
+/** Signs in through the form. */
+export const signIn = async (page: Page, url: string, user = "admin"): Promise<void> => {
+  await page.goto(url);
+  await page.fill("#username", user);
+  await page.fill("#password", PASSWORD);
+  await page.click("#login-submit");
+  await page.waitForSelector("#composer");
+  await page.waitForSelector('.status[data-link="online"], .status[data-link="empty"]');
+};
+
+/** Types into the composer and presses the button. */
+export const send = async (page: Page, text: string): Promise<void> => {
+  await page.fill("#composer", text);
+  await page.click(".send[data-mode=send]");
+};
+
+/** Waits until an expression in the page is true. (waitForFunction would evaluate in the page, which its policy refuses.) */
+export const waitFor = async (page: Page, expression: string, ms = 10_000): Promise<void> => {
+  await until(async () => (await page.evaluate<boolean>(`Boolean(${expression})`)) || undefined, ms, expression);
+};
+
+/** Waits until this many answers stand there and none is being written. */
+export const finished = (page: Page, count = 1, ms = 10_000): Promise<void> =>
+  waitFor(
+    page,
+    `document.querySelectorAll(".msg.bot:not([data-state=streaming])").length >= ${count} && !document.querySelector(".msg.bot[data-state=streaming]")`,
+    ms,
+  );
+
+/** Text of an element. */
+export const textOf = (page: Page, selector: string): Promise<string> =>
+  page.evaluate<string>(`document.querySelector(${JSON.stringify(selector)})?.textContent ?? ""`);
