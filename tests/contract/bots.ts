@@ -1,7 +1,7 @@
 /** The published contract, part two: the bot socket. */
 import { strict as assert } from "node:assert";
 import { join } from "node:path";
-import { rawSocket } from "../harness/bots.ts";
+import { rawSocket, type V1Options } from "../harness/bots.ts";
 import { api, login } from "../harness/client.ts";
 import { until, within } from "../harness/wait.ts";
 import { assertError, assertStream, type Check, PLAIN, type StreamEvent, TOKEN } from "./check.ts";
@@ -65,6 +65,7 @@ export const bots: Check[] = [
   },
   {
     name: "an empty botToken lets every bot in",
+    apart: true,
     async run({ start, bot }) {
       const gateway = await start({ botToken: "" });
       const one = await bot({ botId: "open", token: "whatever" }, gateway);
@@ -129,6 +130,7 @@ export const bots: Check[] = [
   },
   {
     name: "a bot that answers pings stays",
+    apart: true,
     async run({ start, bot }) {
       const gateway = await start({ pingInterval: 400, botTimeout: 1500 });
       const one = await bot({ botId: "alive" }, gateway);
@@ -138,6 +140,7 @@ export const bots: Check[] = [
   },
   {
     name: "a bot that answers no ping is closed after botTimeout and leaves the list",
+    apart: true,
     async run({ start, bot }) {
       const gateway = await start({ pingInterval: 200, botTimeout: 600 });
       const one = await bot({ botId: "dead", pong: false }, gateway);
@@ -192,15 +195,17 @@ export const bots: Check[] = [
   {
     name: "a bot that dies in the middle ends its stream with an error, in seconds",
     v1Defect: "the caller waits five minutes",
-    async run({ stream, bot }) {
-      await bot({
-        botId: "mortal",
-        onChat: (chat, self) => {
-          self.reply(chat, "I was going to s", false);
-          setTimeout(() => self.cut(), 50);
-        },
-      });
-      const reader = await stream({ message: "?", target: "mortal" });
+    apart: true,
+    async run({ start, bot }) {
+      const gateway = await start();
+      const onChat: V1Options["onChat"] = (chat, self) => {
+        self.reply(chat, "I was going to s", false);
+        setTimeout(() => self.cut(), 50);
+      };
+      await bot({ botId: "mortal", onChat }, gateway);
+      const call = api(gateway.url, await login(gateway.url, "admin", PLAIN));
+      const response = await call.stream("/api/chat/stream", { message: "?", target: "mortal" });
+      const reader = readSse<StreamEvent>(response);
       const events = await reader.all(6000);
       assert.equal(events.at(-1)?.data.type, "error");
       assert.equal(typeof events.at(-1)?.data.error, "string");
@@ -209,14 +214,18 @@ export const bots: Check[] = [
   {
     name: "a bot that dies before it answers ends the synchronous call with 502, in seconds",
     v1Defect: "the caller waits five minutes",
-    async run({ gateway, token, bot }) {
-      await bot({ botId: "silent-death", onChat: (_, self) => self.cut() });
+    apart: true,
+    async run({ start, bot }) {
+      const gateway = await start();
+      await bot({ botId: "silent-death", onChat: (_, self) => self.cut() }, gateway);
+      const token = await login(gateway.url, "admin", PLAIN);
       const call = api(gateway.url, token)("POST", "/api/chat", { message: "?", target: "silent-death" });
       assertError(await within(call, 6000, "the answer after the bot died"), 502);
     },
   },
   {
     name: "the published ten-line client works as printed",
+    apart: true,
     async run({ start }) {
       const gateway = await start();
       const token = await login(gateway.url, "admin", PLAIN);

@@ -60,6 +60,8 @@ export type Use = {
 
 export type Check = {
   name: string;
+  /** Starts what it needs and does not touch the shared gateway, so it may run beside others: for checks that wait. */
+  apart?: true;
   /** Why the v1 package 1.0.6 fails this check; absent: it passes. */
   v1Defect?: string;
   run: (use: Use) => Promise<void>;
@@ -76,23 +78,37 @@ export const createRunner = (target: Target) => {
     return { gateway, token };
   };
 
+  /** The next check finds no bots of this one: waits until they are gone, else starts over with another gateway. */
+  const settle = async (gateway: RunningProcess) => {
+    const empty = async () => (await api(gateway.url)("GET", "/health")).body.bots === 0;
+    await until(empty, 3000, "the bots of the last check to leave").catch(async () => {
+      await gateway.stop();
+      shared = undefined;
+    });
+  };
+
   return {
     async run(check: Check) {
-      shared ??= await open();
-      const { gateway, token } = shared;
+      if (!check.apart) shared ??= await open();
+      const common = check.apart ? undefined : shared;
+      const need = () => {
+        if (!common) throw new Error("this check said that it runs apart");
+        return common;
+      };
       const opened: V1Bot[] = [];
       const started: RunningProcess[] = [];
       try {
         await check.run({
-          gateway,
-          token,
-          async bot(options = {}, at = gateway) {
-            const bot = await v1Bot(at.wsUrl, {
-              botId: `bot-${++bots}`,
-              botName: `Bot ${bots}`,
-              token: TOKEN,
-              ...options,
-            });
+          get gateway() {
+            return need().gateway;
+          },
+          get token() {
+            return need().token;
+          },
+          async bot(options = {}, at) {
+            const id = ++bots;
+            const to = (at ?? need().gateway).wsUrl;
+            const bot = await v1Bot(to, { botId: `bot-${id}`, botName: `Bot ${id}`, token: TOKEN, ...options });
             opened.push(bot);
             return bot;
           },
@@ -101,18 +117,15 @@ export const createRunner = (target: Target) => {
             started.push(running);
             return running;
           },
-          stream: async (body) => readSse<StreamEvent>(await api(gateway.url, token).stream("/api/chat/stream", body)),
+          stream: async (body) => {
+            const { gateway, token } = need();
+            return readSse<StreamEvent>(await api(gateway.url, token).stream("/api/chat/stream", body));
+          },
         });
       } finally {
         for (const bot of opened) bot.cut();
         for (const running of started) await running.stop();
-        if (opened.length) {
-          const empty = async () => (await api(gateway.url)("GET", "/health")).body.bots === 0;
-          await until(empty, 3000, "the bots of the last check to leave").catch(async () => {
-            await gateway.stop();
-            shared = undefined;
-          });
-        }
+        if (opened.length && common) await settle(common.gateway);
       }
     },
     async stop() {

@@ -51,6 +51,7 @@ export const people: Check[] = [
   },
   {
     name: "a user named __proto__ in config.json is a user like any other",
+    apart: true,
     async run({ start }) {
       const users = JSON.parse(`{"__proto__": {"password": "${PLAIN}", "displayName": "P"}}`);
       const gateway = await start({ users });
@@ -63,6 +64,7 @@ export const people: Check[] = [
   {
     name: "admin/admin123 does not exist unless config.json says so",
     v1Defect: "merges its default admin into every config",
+    apart: true,
     async run({ start }) {
       const gateway = await start({ users: { zhang: { password: PLAIN, displayName: "张三" } } });
       await login(gateway.url, "zhang", PLAIN);
@@ -109,6 +111,7 @@ export const people: Check[] = [
   },
   {
     name: "a session ends after sessionTTL",
+    apart: true,
     async run({ start }) {
       const gateway = await start({ sessionTTL: 1000 });
       const token = await login(gateway.url, "admin", PLAIN);
@@ -152,6 +155,7 @@ export const people: Check[] = [
   },
   {
     name: "the first start in an empty folder writes config.json with the published fields",
+    apart: true,
     async run({ start }) {
       const port = freePort();
       const gateway = await start({}, { config: null, port, env: { ...basicEnv(), PORT: String(port) } });
@@ -163,6 +167,7 @@ export const people: Check[] = [
   {
     name: "the first start makes no password anybody could guess",
     v1Defect: "writes admin/admin123",
+    apart: true,
     async run({ start }) {
       const port = freePort();
       const gateway = await start({}, { config: null, port, env: { ...basicEnv(), PORT: String(port) } });
@@ -171,6 +176,7 @@ export const people: Check[] = [
   },
   {
     name: "PORT in the environment overrides the config",
+    apart: true,
     async run({ start }) {
       const port = freePort();
       const gateway = await start({ port: freePort() }, { port, env: { ...basicEnv(), PORT: String(port) } });
@@ -179,6 +185,7 @@ export const people: Check[] = [
   },
   {
     name: "SIGTERM ends the process with 0",
+    apart: true,
     async run({ start, bot }) {
       const gateway = await start();
       await bot({}, gateway);

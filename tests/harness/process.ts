@@ -3,6 +3,7 @@
  * Each process lives in its own folder, is ended by its own pid and never outlives the test run.
  */
 import { mkdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { type ConfigJson, testConfig } from "./config.ts";
 import { tempDir, until, within } from "./wait.ts";
@@ -81,7 +82,7 @@ export const startProcess = async (options: ProcessOptions = {}): Promise<Runnin
   const began = performance.now();
   const child = Bun.spawn([...command(options.run), ...(options.args ?? [])], {
     cwd,
-    env: options.env ?? { PATH: process.env.PATH ?? "", HOME: cwd },
+    env: options.env ?? { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? tmpdir() },
     stdin: "pipe",
     stdout: "pipe",
     stderr: "pipe",
