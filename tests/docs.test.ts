@@ -104,6 +104,19 @@ describe.each(READMES)("%s", (file) => {
     }
   });
 
+  test("its OpenClaw commands are those that the test of the real host runs, on the package that is built", async () => {
+    const { version } = await Bun.file(join(ROOT, "plugin/package.json")).json();
+    const run = (await read("tests/openclaw/host.test.ts")).replace(/[",\s]+/g, " ");
+    const shown = (await read(file)).match(/^openclaw .*$/gm) ?? [];
+    expect(shown.length).toBe(4);
+    expect(shown[0]).toEndWith(` dist/nexus-openclaw-${version}.tgz`);
+    for (const command of shown) {
+      // What is the reader's own (addresses, names) is left out; `gateway restart` is how a service takes it up.
+      const words = command.replace("openclaw ", "").replace(/ (dist\/|"ws:|--bot-id).*$/, "");
+      if (words !== "gateway restart") expect(run).toContain(words);
+    }
+  });
+
   test("its nginx block is one that nginx reads and says what the whole file says", async () => {
     const whole = parseNginx(await read("deploy/nginx.conf"));
     const blocks = blocksOf(await read(file)).filter((block) => block.lang === "nginx");

@@ -132,6 +132,7 @@ describe.each(["README.md", "README.en.md"])("%s", (file) => {
       "npx -y bun@1.4.5 install --frozen-lockfile", // tests/run.ts
       "npx -y bun@1.4.5 run build", // binary.test.ts
       "./dist/nexus --version", // binary.test.ts
+      "npx -y bun@1.4.5 plugin/build.ts", // openclaw/host.test.ts
     ];
     const shown = blocks
       .filter((block) => block.lang === "bash" && !isApi(block))
