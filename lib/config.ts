@@ -10,6 +10,7 @@ import { DEFAULTS, NO_LIMIT } from "./config/defaults.ts";
 import { configShape, type Parsed, type ParseOptions } from "./config/fields.ts";
 import { crossCheck, warningsOf } from "./config/rules.ts";
 import type { Env, ReadFile } from "./config/secrets.ts";
+import { completeSignIn, type SignIn } from "./config/signin.ts";
 import type { Say } from "./protocol.ts";
 import type { Fault } from "./shape.ts";
 
@@ -72,7 +73,7 @@ export type Config = {
   retentionDays: number;
   language: "zh" | "en";
   limits: Limits;
-  signIn: Record<string, unknown>;
+  signIn: SignIn;
   models: unknown[];
 };
 
@@ -139,7 +140,7 @@ const complete = (parsed: Parsed, port: number | undefined): Config => {
       replyBytes: l.replyBytes ?? d.replyBytes,
       attachmentBytes: l.attachmentBytes ?? d.attachmentBytes,
     },
-    signIn: parsed.signIn ?? {},
+    signIn: completeSignIn(parsed.signIn),
     models: parsed.models ?? [],
   };
 };

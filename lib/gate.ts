@@ -5,6 +5,7 @@ import type { Call } from "./http.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Buckets } from "./limits.ts";
 import type { Log } from "./log.ts";
+import type { People } from "./people.ts";
 import type { PasswordCheck } from "./passwords.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Store } from "./store.ts";
@@ -18,6 +19,7 @@ export type Gate = {
   log: Log;
   now: () => number;
   store: Store;
+  people: People;
   sessions: Sessions;
   passwords: PasswordCheck;
   bots: Bots;

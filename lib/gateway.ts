@@ -14,6 +14,7 @@ import { createHttp, type Call, type Route } from "./http.ts";
 import { createInbox, type Inbox } from "./inbox.ts";
 import { addressKey, createBuckets, createCounter } from "./limits.ts";
 import type { Log } from "./log.ts";
+import { createPeople } from "./people.ts";
 import { createPasswordCheck } from "./passwords.ts";
 import { ERRORS, Reject } from "./protocol.ts";
 import { accountRoutes } from "./routes/account.ts";
@@ -78,14 +79,15 @@ export const createGateway = async ({
     return loading;
   };
   const store = openStore({ dir: dataDir, synchronous: config.synchronous, now, log });
+  const people = createPeople({ config: current, store, now });
   const streams = createStreams({ config: current, now });
-  const turns: Turns = createTurns({ config: current, store, bots: () => bots, streams, log, now });
+  const turns: Turns = createTurns({ config: current, store, people, bots: () => bots, streams, log, now });
   const inbox: Inbox = createInbox({
     config: current,
     store,
     bots: () => bots,
     publish: turns.publish,
-    isUser: (name) => config.users.has(name),
+    isUser: people.has,
     log,
     now,
   });
@@ -144,10 +146,11 @@ export const createGateway = async ({
   const sessions: Sessions = createSessions({
     config: current,
     store,
+    people,
     now,
     ended: (access) => streams.endWhere((sse) => sse.access === access),
   });
-  const passwords = createPasswordCheck({ users: () => config.users, now, log });
+  const passwords = createPasswordCheck({ users: people.all, now, log });
   const sends = createBuckets({
     burst: () => none(config.limits.sendsPerMinute),
     refillMs: () => (config.limits.sendsPerMinute === 0 ? 0 : 60_000 / config.limits.sendsPerMinute),
@@ -173,13 +176,14 @@ export const createGateway = async ({
     log,
     now,
     store,
+    people,
     sessions,
     passwords,
     bots,
     turns,
     streams,
     inbox,
-    sync: createSync({ config: current, store, bots, streams, turns }),
+    sync: createSync({ people, store, bots, streams, turns }),
     sends,
     isDraining: () => draining,
     enter,
@@ -197,7 +201,7 @@ export const createGateway = async ({
     }),
   };
 
-  const http = createHttp({ config: current, sessions: () => sessions, botBySession: bots.bySession, log });
+  const http = createHttp({ config: current, people, sessions: () => sessions, botBySession: bots.bySession, log });
 
   const routes: Route[] = [
     ...systemRoutes(gate),
@@ -323,7 +327,7 @@ export const createGateway = async ({
       config = { ...next, host, port, dataDir: config.dataDir, synchronous };
       sessions.recheck();
       bots.recheck();
-      streams.endWhere((sse) => !config.users.has(sse.user));
+      streams.endWhere((sse) => !people.has(sse.user));
     },
 
     /** No new turns; open ones get 25 s; then everything is closed and stored. Resolves when the process may exit. */

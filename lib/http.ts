@@ -8,9 +8,10 @@ import type { Server } from "bun";
 import { contentSecurityPolicy } from "./assets.ts";
 import { checkOrigin, corsHeaders, digest, ownOrigin, preflightHeaders, readCookie, type Own } from "./auth.ts";
 import type { Connection, SocketData } from "./bots.ts";
-import type { Config, UserEntry } from "./config.ts";
+import type { Config } from "./config.ts";
 import { clientAddress, isTrusted, trustedBlocks } from "./limits.ts";
 import type { Log } from "./log.ts";
+import type { People, Person } from "./people.ts";
 import { ERRORS, Reject, type ErrorBody } from "./protocol.ts";
 import type { Key, Session, Sessions } from "./sessions.ts";
 
@@ -34,7 +35,7 @@ export type Route = {
 
 export type Caller = {
   user: string;
-  entry: UserEntry;
+  entry: Person;
   /** What a stream opened with it is bound to: the session's digest or `key:<id>`. */
   access: string;
   session?: Session;
@@ -65,11 +66,12 @@ export type Call = {
 
 export const createHttp = (deps: {
   config: () => Config;
+  people: People;
   sessions: () => Sessions;
   botBySession: (hash: string) => Connection | undefined;
   log: Log;
 }) => {
-  const { config, sessions, log } = deps;
+  const { config, people, sessions, log } = deps;
 
   // Made once per config, because a reload replaces the object.
   let madeFor: Config | undefined;
@@ -154,7 +156,7 @@ export const createHttp = (deps: {
       token === undefined && cookies !== "ignore" ? readCookie(request.headers.get("cookie"), own.secure) : undefined;
     const secret = token ?? cookie;
     const session = secret === undefined ? undefined : sessions().find(secret);
-    const entry = session && config().users.get(session.user);
+    const entry = session && people.get(session.user);
     if (!session || !entry) throw unauthorized();
     if (token === undefined && cookies === "refuse")
       throw new Reject("forbidden", { zh: "跨站请求被拒绝", en: "Cross-site request refused" });
@@ -164,7 +166,7 @@ export const createHttp = (deps: {
 
   const byKey = (secret: string, route: Route): Caller => {
     const key = sessions().findKey(secret);
-    const entry = key && config().users.get(key.row.user);
+    const entry = key && people.get(key.row.user);
     if (!key || !entry) throw unauthorized();
     if (route.auth !== "user" || (key.row.scope === "chat" && route.scope !== "chat"))
       throw new Reject("forbidden", { zh: "这个密钥不能用于此接口", en: "This key does not reach this address" });

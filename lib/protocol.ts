@@ -67,7 +67,8 @@ export type CloseReason = keyof typeof CLOSE;
 
 // ── people ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export type UserInfo = { username: string; displayName: string; role?: "admin" };
+/** `avatar`: address of the picture kept here, readable by this person. */
+export type UserInfo = { username: string; displayName: string; role?: "admin"; avatar?: string };
 
 export type BotInfo = {
   id: string;

@@ -8,6 +8,7 @@
 import { digest, newSecret } from "./auth.ts";
 import type { Config } from "./config.ts";
 import { decodeId, encodeId } from "./ids.ts";
+import type { People } from "./people.ts";
 import { Reject, type ApiKey } from "./protocol.ts";
 import type { Store } from "./store.ts";
 import type { KeyRow } from "./store/access.ts";
@@ -24,10 +25,11 @@ const markOf = (password: string | undefined): string => digest(`mark:${password
 export const createSessions = (deps: {
   config: () => Config;
   store: Store;
+  people: People;
   now: () => number;
   ended: (access: string) => void;
 }) => {
-  const { config, store, now, ended } = deps;
+  const { config, store, people, now, ended } = deps;
   const sessions = new Map<string, Session>();
   const keys = new Map<string, Key>();
   const used = new Map<number, number>();
@@ -48,6 +50,11 @@ export const createSessions = (deps: {
     });
   for (const row of store.access.keys()) addKey(row);
 
+  const isCurrent = ({ user, mark }: Session): boolean => {
+    const entry = people.get(user);
+    return entry !== undefined && markOf(entry.password) === mark;
+  };
+
   const dropSessions = (gone: Session[]): Promise<void> => {
     for (const { hash } of gone) {
       sessions.delete(hash);
@@ -66,6 +73,14 @@ export const createSessions = (deps: {
     ...(row.last_used_at !== null && { lastUsedAt: row.last_used_at }),
   });
 
+  /** After a config change, and at the start, since the config may have changed meanwhile: nobody stays who must not. */
+  const recheck = (): void => {
+    const gone = [...sessions.values()].filter((session) => !isCurrent(session));
+    void dropSessions(gone).catch(() => {}); // ended here; what stays on disk is found again at the next start
+    for (const { row } of keys.values()) if (!people.has(row.user)) ended(`key:${row.id}`);
+  };
+  recheck();
+
   return {
     /** Resolves once the session would survive a restart. Rejects `storage_failed`. */
     create: async (user: string): Promise<{ token: string; session: Session }> => {
@@ -74,7 +89,7 @@ export const createSessions = (deps: {
       const session = {
         hash: digest(token),
         user,
-        mark: markOf(config().users.get(user)?.password),
+        mark: markOf(people.get(user)?.password),
         createdAt,
         expiresAt: createdAt + config().sessionTTL,
       };
@@ -86,19 +101,24 @@ export const createSessions = (deps: {
         expires_at: session.expiresAt,
       });
       sessions.set(session.hash, session);
+      if (!isCurrent(session)) {
+        // The password was changed while this one was being stored: `recheck` could not see it yet.
+        await dropSessions([session]);
+        throw new Reject("unauthorized");
+      }
       return { token, session };
     },
 
     find: (token: string): Session | undefined => {
       const session = sessions.get(digest(token));
-      return session && session.expiresAt > now() && config().users.has(session.user) ? session : undefined;
+      return session && session.expiresAt > now() && people.has(session.user) ? session : undefined;
     },
 
     drop: (session: Session): Promise<void> => dropSessions([session]),
 
     findKey: (secret: string): Key | undefined => {
       const key = keys.get(digest(secret));
-      if (!key || !config().users.has(key.row.user)) return undefined;
+      if (!key || !people.has(key.row.user)) return undefined;
       if (key.row.expires_at !== null && key.row.expires_at <= now()) return undefined;
       used.set(key.row.id, now());
       return key;
@@ -138,15 +158,7 @@ export const createSessions = (deps: {
       ended(`key:${key.row.id}`);
     },
 
-    /** After a config change: sessions of removed users and of changed passwords end. */
-    recheck: (): void => {
-      const gone = [...sessions.values()].filter(({ user, mark }) => {
-        const entry = config().users.get(user);
-        return !entry || markOf(entry.password) !== mark;
-      });
-      void dropSessions(gone).catch(() => {}); // still refused: the mark on disk no longer matches
-      for (const { row } of keys.values()) if (!config().users.has(row.user)) ended(`key:${row.id}`);
-    },
+    recheck,
 
     /** Expired sessions, and when keys were last used. */
     sweep: (): void => {

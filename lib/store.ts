@@ -15,6 +15,7 @@ import { createAttachmentStore } from "./store/attachments.ts";
 import { createCommitter } from "./store/commit.ts";
 import { createConversationStore } from "./store/conversations.ts";
 import { createInboxStore } from "./store/inbox.ts";
+import { createPeopleStore } from "./store/people.ts";
 import { MIGRATIONS } from "./store/schema.ts";
 import { createSearchStore } from "./store/search.ts";
 import { createTurnStore } from "./store/turns.ts";
@@ -161,6 +162,7 @@ export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
     conversations: createConversationStore(base, turns, attachments),
     access: createAccessStore(base, ids),
     inbox: createInboxStore(base, ids, turns),
+    people: createPeopleStore(base),
     search: createSearchStore(base, () => rev),
     write: committer.write,
     stats: committer.stats,

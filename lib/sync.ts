@@ -4,10 +4,9 @@
  * A generator, pulled while the reader drains. The stream becomes live in the same synchronous step in which the generator
  * finds nothing more to say, and no commit can fall between, so nothing is missed and nothing needs a queue meanwhile.
  */
-import type { Config } from "./config.ts";
 import type { Bots } from "./bots.ts";
 import { encodeId } from "./ids.ts";
-import type { UserInfo } from "./protocol.ts";
+import type { People } from "./people.ts";
 import type { Store } from "./store.ts";
 import { MAX_GAP_ROWS } from "./store/conversations.ts";
 import type { Streams } from "./streams.ts";
@@ -18,23 +17,8 @@ import { turnEvent } from "./turns/publish.ts";
 /** Rows per read while catching up. */
 const PAGE = 100;
 
-export const userInfo = (config: Config, username: string): UserInfo => {
-  const entry = config.users.get(username);
-  return {
-    username,
-    displayName: entry?.displayName ?? username,
-    ...(entry?.role === "admin" && { role: "admin" as const }),
-  };
-};
-
-export const createSync = (deps: {
-  config: () => Config;
-  store: Store;
-  bots: Bots;
-  streams: Streams;
-  turns: Turns;
-}) => {
-  const { config, store, bots, streams, turns } = deps;
+export const createSync = (deps: { people: People; store: Store; bots: Bots; streams: Streams; turns: Turns }) => {
+  const { people, store, bots, streams, turns } = deps;
   const { event } = streams;
   const idOf = (rev: number): string => `${store.epoch}:${rev}`;
 
@@ -110,7 +94,7 @@ export const createSync = (deps: {
       const gap = typeof asked === "number" && store.conversations.gap(user, asked) > MAX_GAP_ROWS;
       const fresh = asked === undefined || asked === "reset" || gap;
       let rev = fresh ? store.rev() : asked;
-      const hello = { type: "hello" as const, epoch: store.epoch, rev: store.rev(), user: userInfo(config(), user) };
+      const hello = { type: "hello" as const, epoch: store.epoch, rev: store.rev(), user: people.info(user) };
       // With an id only when nothing was missed: a reader cut while catching up must ask for the same again.
       yield event(hello, fresh ? idOf(rev) : undefined);
       if (asked !== undefined && fresh) yield event({ type: "reset" });

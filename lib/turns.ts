@@ -10,6 +10,7 @@
 import type { Bots, Connection } from "./bots.ts";
 import type { Config } from "./config.ts";
 import type { Log } from "./log.ts";
+import type { People } from "./people.ts";
 import type { EventFrame, ReplyFrame } from "./protocol.ts";
 import type { Store } from "./store.ts";
 import type { Streams } from "./streams.ts";
@@ -30,12 +31,13 @@ const TOTAL_MS = 60 * 60_000;
 export const createTurns = (deps: {
   config: () => Config;
   store: Store;
+  people: People;
   bots: () => Bots;
   streams: Streams;
   log: Log;
   now: () => number;
 }) => {
-  const { config, store, bots, streams, log, now } = deps;
+  const { config, store, people, bots, streams, log, now } = deps;
   const open = new Map<number, Turn>();
   const countByUser = new Map<string, number>();
 
@@ -57,7 +59,7 @@ export const createTurns = (deps: {
     countOf: (user) => countByUser.get(user) ?? 0,
     remember,
     forget,
-    asks: createAsks(store, config),
+    asks: createAsks(store, people),
     publish: createPublisher({ store, streams }),
     textLog: createTextLog({ store, bots, log }),
   };

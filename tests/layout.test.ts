@@ -21,7 +21,7 @@ const FLOORS: [name: string, pattern: RegExp][] = [
   ["config, log", /^lib\/(config|log|frames|bodies|config\/.*)(\.ts)?$/],
   [
     "bots, balance, streams, sessions",
-    /^lib\/(bots|botlist|admit|balance|streams|sse|sessions|turn|streams\/.*)(\.ts)?$/,
+    /^lib\/(bots|botlist|admit|balance|streams|sse|people|sessions|turn|streams\/.*|signin\/.*)(\.ts)?$/,
   ],
   ["turns", /^lib\/(turns|inbox|sync|turns\/.*)(\.ts)?$/],
   ["cli, routes", /^lib\/(routes\/.*|cli|cli\/.*|demo|demo\/.*|gateway|gate|http|assets|banner|export)(\.ts)?$/],

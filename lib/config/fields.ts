@@ -1,14 +1,14 @@
 /**
  * The fields of config.json as written: what each may be. Bounds have their reason beside them.
  *
- * Knows nothing of defaults (config.ts) and of rules between fields (rules.ts). Refuses unknown fields, naming the one that
- * was probably meant: a misspelt limit must not be a limit that silently does not exist.
+ * Knows nothing of defaults (config.ts) and of rules between fields (rules.ts). Unknown fields are refused (strict.ts).
  */
 import { botIdShape } from "../frames.ts";
-import { fields, int, list, mapOf, maybe, num, oneOf, type Of, type Shape, type Struct, text } from "../shape.ts";
-import { nearest } from "./near.ts";
+import { int, list, mapOf, maybe, num, oneOf, type Of, type Shape, text } from "../shape.ts";
 import { ancestorShape, blockShape, hostShape, originShape, publicUrlShape } from "./network.ts";
 import { type Env, FLOOR, passwordShape, type ReadFile, secret } from "./secrets.ts";
+import { signInShape } from "./signin.ts";
+import { strict } from "./strict.ts";
 
 const MIB = 1024 * 1024;
 const DAY_MS = 86_400_000;
@@ -29,33 +29,6 @@ const MOST_ENTRIES = 100_000;
 const span = (least: number, most: number) => maybe(int(least, most));
 const count = maybe(int(0, LARGEST_COUNT));
 const bytes = maybe(int(1, LARGEST_BYTES));
-
-/** `fields` that refuses what it does not know, with the name that was probably meant. */
-const strict =
-  <F extends Record<string, Shape<unknown>>>(shape: F): Shape<Struct<F>> =>
-  (value, path, faults) => {
-    const out = fields(shape)(value, path, faults);
-    if (typeof value !== "object" || value === null || Array.isArray(value)) return out;
-    const known = Object.keys(shape);
-    for (const key of Object.keys(value)) {
-      if (known.includes(key)) continue;
-      const near = nearest(key, known);
-      faults.push({
-        path: path ? `${path}.${key}` : key,
-        say: {
-          zh: `没有这个字段${near ? `；是不是 ${near}？` : `；可用：${known.join("、")}`}`,
-          en: `unknown field${near ? `; did you mean ${near}?` : `; known: ${known.join(", ")}`}`,
-        },
-      });
-    }
-    return out;
-  };
-
-const object: Shape<Record<string, unknown>> = (value, path, faults) => {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  faults.push({ path, say: { zh: "应为 JSON 对象", en: "a JSON object" } });
-  return {};
-};
 
 /** Sign-in makes usernames like `feishu:…` of identity keys; a `:` here could pose as one. */
 export const usernameShape = text(1, 256, /^[^:\p{Cc}]+$/u, {
@@ -140,7 +113,7 @@ export const configShape = (env: Env, readFile: ReadFile, { hashFloor = FLOOR }:
         attachmentBytes: bytes,
       }),
     ),
-    signIn: maybe(object),
+    signIn: maybe(signInShape(env, readFile)),
     models: maybe(list((value: unknown) => value, 1_000)),
   });
 };

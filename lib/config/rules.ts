@@ -11,6 +11,7 @@ import type { Parsed } from "./fields.ts";
 import { nearest } from "./near.ts";
 import { isLoopback } from "./network.ts";
 import { isHash, isWeak } from "./secrets.ts";
+import { checkSignIn } from "./signin.ts";
 
 /** Rules that need two fields. Runs on whatever parsed, so that its faults are told together with the others. */
 export const crossCheck = (parsed: Parsed, faults: Fault[]): void => {
@@ -38,6 +39,7 @@ export const crossCheck = (parsed: Parsed, faults: Fault[]): void => {
       path: "frameAncestors",
       say: { zh: "'none' 只能单独出现", en: "'none' stands alone" },
     });
+  if (parsed.signIn) checkSignIn(parsed.signIn, parsed.publicUrl, faults);
   const owners = new Map<string, string>();
   for (const [name, user] of parsed.users ?? [])
     for (const [i, identity] of (user?.identities ?? []).entries()) {

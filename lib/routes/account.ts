@@ -5,23 +5,25 @@ import type { Gate } from "../gate.ts";
 import type { Route } from "../http.ts";
 import { addressKey } from "../limits.ts";
 import { Reject } from "../protocol.ts";
-import { userInfo } from "../sync.ts";
 
-export const accountRoutes = ({ config, sessions, passwords, signedIn, log, now }: Gate): Route[] => [
+export const accountRoutes = ({ config, people, sessions, passwords, signedIn, log, now }: Gate): Route[] => [
   {
     method: "POST",
     path: "/api/login",
     auth: "none",
     handle: async (call) => {
       const { username, password } = loginBody(await call.body());
-      if (!(await passwords.check(username, password, addressKey(call.address)))) {
+      const proven = people.get(username)?.password;
+      const right = await passwords.check(username, password, addressKey(call.address));
+      // A password that was changed while it was being checked opens nothing any more.
+      if (!right || people.get(username)?.password !== proven) {
         log("warn", "login_failed", { address: call.address });
         throw new Reject("unauthorized", { zh: "用户名或密码错误", en: "Wrong username or password" });
       }
       const { token, session } = await sessions.create(username);
       log("info", "login", { user: username, address: call.address });
       signedIn(username);
-      const { displayName } = userInfo(config(), username);
+      const { displayName } = people.info(username);
       const cookie = call.cookies
         ? { "Set-Cookie": serialiseCookie(token, call.own.secure, config().sessionTTL) }
         : undefined;
@@ -47,7 +49,7 @@ export const accountRoutes = ({ config, sessions, passwords, signedIn, log, now 
     auth: "user",
     handle: (call) =>
       call.json({
-        user: userInfo(config(), call.caller.user),
+        user: people.info(call.caller.user),
         expiresAt: call.caller.session?.expiresAt ?? call.caller.key?.row.expires_at ?? null,
       }),
   },

@@ -38,7 +38,8 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
   const ofTurn = db.prepare<AttachmentRow, [number]>("SELECT * FROM attachments WHERE turn = ?");
   const unused = db.prepare<{ id: number; sha: string }, [number]>(
     `SELECT id, sha FROM attachments a WHERE created_at < ? AND NOT EXISTS
-       (SELECT 1 FROM message_files f WHERE f.attachment = a.id) LIMIT 200`,
+       (SELECT 1 FROM message_files f WHERE f.attachment = a.id)
+       AND NOT EXISTS (SELECT 1 FROM people p WHERE p.avatar = a.id) LIMIT 200`,
   );
   const drop = db.prepare("DELETE FROM attachments WHERE id = ?");
   const shared = db.prepare<{ id: number }, [string]>("SELECT id FROM attachments WHERE sha = ? LIMIT 1");
@@ -91,7 +92,7 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
     rowsOfMessage: (message: number): AttachmentRow[] => ofMessage.all(message),
     ofTurn: (turn: number): AttachmentRow[] => ofTurn.all(turn),
 
-    /** Removes uploads nobody sent and files whose messages are gone. */
+    /** Removes uploads nobody sent, pictures nobody has any more and files whose messages are gone. */
     sweep: async (): Promise<void> => {
       const gone = await write(() => {
         const rows = unused.all(now() - UNUSED_MS);

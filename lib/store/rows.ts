@@ -55,14 +55,16 @@ export type AttachmentRow = {
   created_at: number;
 };
 
+/** Where an attachment is read. */
+export const attachmentUrl = (id: number): string => `/api/attachments/${encodeId(id)}`;
+
 export const toAttachment = (row: AttachmentRow): Attachment => {
-  const id = encodeId(row.id);
   return {
-    id,
+    id: encodeId(row.id),
     name: row.name,
     mime: row.mime,
     size: row.size,
-    url: `/api/attachments/${id}`,
+    url: attachmentUrl(row.id),
     ...(row.width !== null && row.height !== null && { width: row.width, height: row.height }),
   };
 };

@@ -28,6 +28,9 @@ CREATE TABLE conversations (
 ) STRICT;
 CREATE INDEX conversations_by_user ON conversations (user, updated_at);
 CREATE UNIQUE INDEX conversations_default ON conversations (user, bot) WHERE is_default = 1;
+-- Deleted and not yet emptied: looked for every few seconds.
+CREATE INDEX conversations_full ON conversations (deleted_at)
+  WHERE deleted_at IS NOT NULL AND (leaf IS NOT NULL OR title != '');
 
 CREATE TABLE messages (
   id INTEGER PRIMARY KEY,                 -- of a bot's reply: the turn's id
@@ -48,6 +51,8 @@ CREATE TABLE messages (
   rev INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX messages_by_conversation ON messages (conversation, id);
+-- What a reader missed, and what search has not read: without it each is a walk through a whole conversation.
+CREATE INDEX messages_by_rev ON messages (conversation, rev);
 
 CREATE TABLE turns (
   id INTEGER PRIMARY KEY,
@@ -156,5 +161,28 @@ CREATE TABLE dead_letters (
 -- rowid: a message's or a conversation's id (one id sequence for both). owner: one token per user, so a query reads only
 -- that person's postings. The text is spaced for Chinese by search.ts; contentless, the messages hold the originals.
 CREATE VIRTUAL TABLE search USING fts5 (owner, body, content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2');
+`,
+  `
+-- People made by sign-in, under their identity key, or by an admin; of users of config.json only the picture.
+CREATE TABLE people (
+  username TEXT PRIMARY KEY,
+  display_name TEXT NOT NULL,
+  password TEXT,
+  role TEXT,
+  avatar INTEGER,                         -- attachment id
+  avatar_source TEXT,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX people_by_avatar ON people (avatar) WHERE avatar IS NOT NULL;
+
+CREATE TABLE sign_ins (
+  month TEXT NOT NULL,                    -- of China, as the vendors count
+  provider TEXT NOT NULL,
+  sign_ins INTEGER NOT NULL,
+  refused INTEGER NOT NULL,
+  calls INTEGER NOT NULL,                 -- requests to the provider
+  PRIMARY KEY (month, provider)
+) STRICT, WITHOUT ROWID;
 `,
 ];

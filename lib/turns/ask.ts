@@ -3,8 +3,8 @@
  * the chat frame in the form this bot understands. Reads the store; changes nothing.
  */
 import type { Connection } from "../bots.ts";
-import type { Config } from "../config.ts";
 import { encodeId } from "../ids.ts";
+import type { People } from "../people.ts";
 import { Reject, type Attachment, type ChatFrame } from "../protocol.ts";
 import type { Store } from "../store.ts";
 import { excerpt, toAttachment, type AttachmentRow } from "../store/rows.ts";
@@ -49,13 +49,13 @@ export const decodeImage = (image: string): { bytes: Uint8Array; mime: string } 
   return { bytes, mime: match?.[1] || "image/png" };
 };
 
-export const createAsks = (store: Store, config: () => Config) => {
-  let counted: { of: Config; names: Map<string, number> } | undefined;
-  /** How many people bear this display name; counted once per config, because it is asked for every chat. */
+export const createAsks = (store: Store, people: People) => {
+  let counted: { of: number; names: Map<string, number> } | undefined;
+  /** How many people bear this display name; counted once per change of who exists, because it is asked for every chat. */
   const bearers = (displayName: string): number => {
-    if (counted?.of !== config()) {
-      counted = { of: config(), names: new Map() };
-      for (const { displayName: name } of config().users.values())
+    if (counted?.of !== people.version()) {
+      counted = { of: people.version(), names: new Map() };
+      for (const { displayName: name } of people.all().values())
         counted.names.set(name.toLowerCase(), (counted.names.get(name.toLowerCase()) ?? 0) + 1);
     }
     return counted.names.get(displayName.toLowerCase()) ?? 0;
@@ -63,7 +63,7 @@ export const createAsks = (store: Store, config: () => Config) => {
 
   /** Display names may repeat or imitate; then, and for people made by sign-in, the username goes with them. */
   const fromName = (user: string): string => {
-    const entry = config().users.get(user);
+    const entry = people.get(user);
     if (!entry) return user;
     if (bearers(entry.displayName) === 1 && !user.includes(":")) return entry.displayName;
     return `${entry.displayName.replace(/[()（）]/g, "")} (${user})`;
@@ -118,7 +118,7 @@ export const createAsks = (store: Store, config: () => Config) => {
     ...base(turn),
     conversationId: turn.conversationKey,
     userId: turn.user,
-    userName: config().users.get(turn.user)?.displayName ?? turn.user,
+    userName: people.get(turn.user)?.displayName ?? turn.user,
     source: turn.source,
     attempt: turn.attempt,
     ...(turn.ask.replyTo && { replyTo: turn.ask.replyTo }),
