@@ -30,6 +30,8 @@ export type Route = {
   scope?: "chat";
   /** A bot's session reaches it too: `call.bot` is set then, and `call.caller` is not. */
   bots?: true;
+  /** The body of a refusal, where the caller knows another shape than ours. */
+  refusal?: (body: ErrorBody, status: number) => unknown;
   handle: Handler;
 };
 
@@ -102,13 +104,19 @@ export const createHttp = (deps: {
   const answer = (value: unknown, status: number, more: Record<string, string> | undefined): Response =>
     new Response(JSON.stringify(value), { status, headers: more ? { ...api, ...more } : api });
 
-  const refusal = (error: unknown, request: Request, more: Record<string, string> | undefined): Response => {
+  const refusal = (
+    error: unknown,
+    request: Request,
+    more: Record<string, string> | undefined,
+    shape: NonNullable<Route["refusal"]> = (body) => body,
+  ): Response => {
     const lang = langOf(request);
     if (error instanceof Reject) {
       const body: ErrorBody = { error: error.say[lang], code: error.code };
       if (error.retryAfter !== undefined) body.retryAfter = Math.max(1, Math.ceil(error.retryAfter));
       const retry = body.retryAfter === undefined ? undefined : { "Retry-After": String(body.retryAfter) };
-      return answer(body, ERRORS[error.code].status, { ...more, ...retry });
+      const { status } = ERRORS[error.code];
+      return answer(shape(body, status), status, { ...more, ...retry });
     }
     const requestId = crypto.randomUUID();
     log("error", "request_failed", {
@@ -118,7 +126,7 @@ export const createHttp = (deps: {
       error: String(error),
       stack: (error as Error)?.stack,
     });
-    return answer({ error: ERRORS.internal[lang], code: "internal", requestId } satisfies ErrorBody, 500, more);
+    return answer(shape({ error: ERRORS.internal[lang], code: "internal", requestId }, 500), 500, more);
   };
 
   const readJson = async (request: Request): Promise<unknown> => {
@@ -220,7 +228,7 @@ export const createHttp = (deps: {
       };
       return await route.handle(call);
     } catch (error) {
-      return refusal(error, request, cors);
+      return refusal(error, request, cors, route.refusal);
     }
   };
 

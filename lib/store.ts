@@ -18,6 +18,7 @@ import { createInboxStore } from "./store/inbox.ts";
 import { createPeopleStore } from "./store/people.ts";
 import { MIGRATIONS } from "./store/schema.ts";
 import { createSearchStore } from "./store/search.ts";
+import { createThreadStore } from "./store/threads.ts";
 import { createTurnStore } from "./store/turns.ts";
 
 /** Why the store could not be opened; `say` names the file and what to do. The process ends with exit code 1. */
@@ -164,6 +165,7 @@ export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
     inbox: createInboxStore(base, ids, turns),
     people: createPeopleStore(base),
     search: createSearchStore(base, () => rev),
+    threads: createThreadStore(base),
     write: committer.write,
     stats: committer.stats,
     flush: committer.flush,

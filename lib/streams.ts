@@ -11,10 +11,12 @@ import { ERRORS, Reject, type Activity, type UserEvent } from "./protocol.ts";
 import { end, openSse, sweepSse, write, type Sse } from "./sse.ts";
 import {
   event,
+  NATIVE,
   pumpShared,
   pumpTurn,
   type Access,
   type After,
+  type Dialect,
   type Readable,
   type TurnReader,
 } from "./streams/reader.ts";
@@ -128,12 +130,19 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   return {
     /**
      * A stream of one turn from `after` on. `lives`: a GET stream, which ends after LIFE_MS and resumes.
-     * Rejects `rate_limited`.
+     * `dialect`: told in another format than ours. Rejects `rate_limited`.
      */
-    openTurn: (turn: Readable, after: After | undefined, access: Access, lives: boolean): ReadableStream => {
+    openTurn: (
+      turn: Readable,
+      after: After | undefined,
+      access: Access,
+      lives: boolean,
+      dialect: Dialect = NATIVE,
+    ): ReadableStream => {
       const reader: TurnReader = {
         ...access,
         turn,
+        dialect,
         sse: undefined as unknown as Sse,
         generation: after?.generation ?? 0,
         offset: after?.offset ?? 0,
@@ -188,7 +197,10 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     activity: (turn: Readable, activity: Activity): void => {
       if (dirty.delete(turn)) flushTurn(turn); // what was said before it stays before it
       const bytes = event({ type: "activity", ...activity });
-      for (const reader of byTurn.get(turn.id) ?? []) if (!reader.sse.blocked) write(reader.sse, bytes, now());
+      for (const { sse, dialect } of byTurn.get(turn.id) ?? []) {
+        const told = dialect.shared ? bytes : dialect.activity(activity);
+        if (!sse.blocked && told !== "") write(sse, told, now());
+      }
       if (byUser.has(turn.user)) toUser(turn.user, event({ type: "activity", turnId: turn.key, ...activity }));
     },
 

@@ -33,7 +33,15 @@ export type Turn = {
   createdAt: number;
 
   /** What the bot is asked; for another attempt. */
-  ask: { content: string; image?: string; replyTo?: NonNullable<ChatFrame["replyTo"]> };
+  ask: {
+    content: string;
+    image?: string;
+    replyTo?: NonNullable<ChatFrame["replyTo"]>;
+    /** What the caller said came before, instead of what is stored (/v1); for bots that declared `history`. */
+    context?: NonNullable<ChatFrame["history"]>;
+    /** The part of it that a bot with a memory of its own has not seen. */
+    preface?: NonNullable<ChatFrame["history"]>;
+  };
   hasFiles: boolean;
   wanted: Wanted;
 

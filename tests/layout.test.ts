@@ -24,7 +24,7 @@ const FLOORS: [name: string, pattern: RegExp][] = [
     /^lib\/(bots|botlist|admit|balance|streams|sse|people|sessions|turn|streams\/.*|signin\/.*)(\.ts)?$/,
   ],
   ["turns", /^lib\/(turns|inbox|sync|turns\/.*)(\.ts)?$/],
-  ["cli, routes", /^lib\/(routes\/.*|cli|cli\/.*|demo|demo\/.*|gateway|gate|http|assets|banner|export)(\.ts)?$/],
+  ["cli, routes", /^lib\/(routes\/.*|cli|cli\/.*|demo|demo\/.*|openai\/.*|models\/.*|gateway|gate|http|assets|banner|export)(\.ts)?$/],
   ["server", /^server\.ts$/],
 ];
 /** From the bottom up. The table above lists what is special before what is general. */

@@ -185,4 +185,16 @@ CREATE TABLE sign_ins (
   PRIMARY KEY (month, provider)
 ) STRICT, WITHOUT ROWID;
 `,
+  `
+-- Questions that came over /v1: by which messages a later request finds their conversation again (lib/openai/threads.ts).
+CREATE TABLE threads (
+  turn INTEGER PRIMARY KEY REFERENCES turns (id) ON DELETE CASCADE,
+  whole TEXT NOT NULL,                    -- digest of the caller and every message up to the question
+  tail TEXT,                              -- digest of the caller and the last exchange up to the question
+  system TEXT NOT NULL,                   -- digest of the system prompt
+  said TEXT                               -- digest of the answer as the caller got it, where that is not the stored text
+) STRICT;
+CREATE INDEX threads_whole ON threads (whole);
+CREATE INDEX threads_tail ON threads (tail) WHERE tail IS NOT NULL;
+`,
 ];

@@ -9,6 +9,7 @@ import type { Ids } from "../ids.ts";
 import { Reject, type Usage } from "../protocol.ts";
 import type { StoreBase } from "./base.ts";
 import { excerpt, type ConversationRow, type MessageRow } from "./rows.ts";
+import type { ThreadKeys } from "./threads.ts";
 
 export type TurnRow = {
   id: number;
@@ -35,8 +36,10 @@ export type TurnRow = {
 
 export type BeginTurn = {
   user: string;
-  /** Absent: the user's default conversation with `bot`, made when there is none. */
-  conversation?: number;
+  /** Absent: the user's default conversation with `bot`, made when there is none. "new": one of its own. */
+  conversation?: number | "new";
+  /** By which a later request over /v1 finds the conversation again. */
+  thread?: ThreadKeys;
   bot: string | null;
   botName: string | null;
   /** Of the connection it will be given to; proto 0: none yet. */
@@ -113,6 +116,9 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
      VALUES ($id, $user, $conversation, $question, $bot, $botName, $instance, $proto, $target, $pool, $source, $text, $state,
        $attempt, $clientId, $clientHash, $at)`,
   );
+  const insertThread = db.prepare(
+    "INSERT INTO threads (turn, whole, tail, system) VALUES ($turn, $whole, $tail, $system)",
+  );
   const assignTurn = db.prepare(
     `UPDATE turns SET bot = $bot, bot_name = $botName, instance = $instance, proto = $proto, attempt = $attempt,
        generation = $generation, state = $state WHERE id = $id`,
@@ -172,6 +178,7 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
   };
 
   const conversationFor = (begin: BeginTurn): ConversationRow => {
+    if (begin.conversation === "new") return makeConversation(begin.user, begin.bot, "", false);
     if (begin.conversation === undefined)
       return (
         defaultConversation.get(begin.user, begin.bot as string) ?? makeConversation(begin.user, begin.bot, "", true)
@@ -272,6 +279,7 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
           clientHash: begin.client?.hash ?? null,
           at,
         });
+        if (begin.thread) insertThread.run({ ...begin.thread, turn });
         return { turn, question: row, conversation };
       }),
 

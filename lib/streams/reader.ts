@@ -31,8 +31,21 @@ export type Readable = Pick<
   | "ended"
 >;
 
+/** How a reader of one kind is told what happens. An empty text: nothing. */
+export type Dialect = {
+  /** The same bytes serve every reader that holds the same text. */
+  shared: boolean;
+  start: (turn: Readable) => string;
+  chunk: (generation: number, upto: number, content: string, done: boolean) => string;
+  replace: (generation: number, upto: number, content: string) => string;
+  attachment: (attachment: Readable["attachments"][number]) => string;
+  activity: (activity: NonNullable<Readable["activity"]>) => string;
+  end: (turn: Readable, lang: "zh" | "en") => string;
+};
+
 export type TurnReader = Access & {
   sse: Sse;
+  dialect: Dialect;
   turn: Readable;
   generation: number;
   offset: number;
@@ -59,11 +72,16 @@ export const parseAfter = (text: string | null): After | undefined => {
   return after.generation === 0 && after.offset === 0 ? undefined : after;
 };
 
-const errorEvent = (reader: TurnReader, error: NonNullable<NonNullable<Turn["ended"]>["error"]>): string => {
+type TurnError = NonNullable<NonNullable<Turn["ended"]>["error"]>;
+
+/** What a person is told of a turn that failed. */
+export const errorSentence = (error: TurnError, lang: "zh" | "en"): string => {
   const say = ERRORS[error.code as ErrorCode] as { zh: string; en: string } | undefined;
-  const sentence = error.message || (say ? say[reader.lang] : error.code);
-  return event({ type: "error", error: sentence, code: error.code, retryable: error.retryable });
+  return error.message || (say ? say[lang] : error.code);
 };
+
+const errorEvent = (error: TurnError, lang: "zh" | "en"): string =>
+  event({ type: "error", error: errorSentence(error, lang), code: error.code, retryable: error.retryable });
 
 const startEvent = (turn: Readable): string =>
   event(
@@ -77,6 +95,22 @@ const startEvent = (turn: Readable): string =>
     },
     "0:0",
   );
+
+/** The events of docs/protocol.md. */
+export const NATIVE: Dialect = {
+  shared: true,
+  start: startEvent,
+  chunk: chunkEvent,
+  replace: (generation, upto, content) => event({ type: "replace", content }, `${generation}:${upto}`),
+  attachment: (attachment) => event({ type: "attachment", attachment }),
+  activity: (activity) => event({ type: "activity", ...activity }),
+  end: ({ ended }, lang) =>
+    ended!.error ? errorEvent(ended!.error, lang) : event({ type: "end", finish: ended!.finish }),
+};
+
+const say = (reader: TurnReader, text: string, at: number): void => {
+  if (text !== "") write(reader.sse, text, at);
+};
 
 /** Text the reader lacks, one slice at a time. False when it holds all there is. */
 const pumpText = (reader: TurnReader, at: number): boolean => {
@@ -93,8 +127,8 @@ const pumpText = (reader: TurnReader, at: number): boolean => {
   reader.generation = turn.generation;
   reader.offset = upto;
   const closing = last && !turn.ended?.error;
-  if (replaced || ahead) write(reader.sse, event({ type: "replace", content }, `${turn.generation}:${upto}`), at);
-  else write(reader.sse, chunkEvent(turn.generation, upto, content, closing), at);
+  if (replaced || ahead) say(reader, reader.dialect.replace(turn.generation, upto, content), at);
+  else say(reader, reader.dialect.chunk(turn.generation, upto, content, closing), at);
   if (closing && !replaced && !ahead) finish(reader, at);
   return true;
 };
@@ -102,14 +136,13 @@ const pumpText = (reader: TurnReader, at: number): boolean => {
 /** Attachments, then `end` or `error`, then the end of the body. The last chunk has been written. */
 const finish = (reader: TurnReader, at: number): void => {
   pumpFiles(reader, at);
-  const ended = reader.turn.ended!;
-  write(reader.sse, ended.error ? errorEvent(reader, ended.error) : event({ type: "end", finish: ended.finish }), at);
+  say(reader, reader.dialect.end(reader.turn, reader.lang), at);
   end(reader.sse);
 };
 
 const pumpFiles = (reader: TurnReader, at: number): void => {
   for (; reader.filesSent < reader.turn.attachments.length; reader.filesSent++)
-    write(reader.sse, event({ type: "attachment", attachment: reader.turn.attachments[reader.filesSent]! }), at);
+    say(reader, reader.dialect.attachment(reader.turn.attachments[reader.filesSent]!), at);
 };
 
 export const pumpTurn = (reader: TurnReader, at: number): void => {
@@ -117,16 +150,16 @@ export const pumpTurn = (reader: TurnReader, at: number): void => {
   if (sse.closed || sse.blocked || !sse.controller) return;
   if (!reader.started) {
     if (turn.botId === undefined && !turn.ended) {
-      if (turn.activity) write(sse, event({ type: "activity", ...turn.activity }), at);
+      if (turn.activity) say(reader, reader.dialect.activity(turn.activity), at);
       return;
     }
     reader.started = true;
-    if (turn.botId !== undefined) write(sse, startEvent(turn), at);
+    if (turn.botId !== undefined) say(reader, reader.dialect.start(turn), at);
   }
   if (!turn.ended) pumpFiles(reader, at);
   while (!sse.closed && !sse.blocked && pumpText(reader, at));
   if (sse.closed || sse.blocked || !turn.ended) return;
-  if (!turn.ended.error) write(sse, chunkEvent(turn.generation, turn.visible, "", true), at);
+  if (!turn.ended.error) say(reader, reader.dialect.chunk(turn.generation, turn.visible, "", true), at);
   finish(reader, at);
 };
 
@@ -136,6 +169,7 @@ export const pumpShared = (turn: Readable, readers: Set<TurnReader>, at: number)
   let bytes = "";
   for (const reader of readers) {
     const plain =
+      reader.dialect.shared &&
       reader.started &&
       !turn.ended &&
       !reader.sse.blocked &&

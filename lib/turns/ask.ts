@@ -18,6 +18,10 @@ const HISTORY_CHARS = 60_000;
 /** A quoted message as the bot sees it. */
 const QUOTE_CHARS = 2000;
 
+/** What came before, in words, for a bot that takes only a message. */
+const withPreface = (preface: NonNullable<Turn["ask"]["preface"]>, content: string): string =>
+  [...preface, { role: "user", content }].map((one) => `[${one.role}]\n${one.content}`).join("\n\n");
+
 /**
  * A leading `@bot-id ` or `@Exact Name ` (case-insensitive; the longest match wins, names may contain spaces).
  * `names`: id → name of every bot the person may use, online or not. Undefined: no mention.
@@ -109,7 +113,7 @@ export const createAsks = (store: Store, people: People) => {
   const base = (turn: Turn): ChatFrame => ({
     type: "chat",
     id: turn.key,
-    content: turn.ask.content,
+    content: turn.ask.preface?.length ? withPreface(turn.ask.preface, turn.ask.content) : turn.ask.content,
     from: fromName(turn.user),
     timestamp: turn.createdAt,
   });
@@ -122,7 +126,7 @@ export const createAsks = (store: Store, people: People) => {
     source: turn.source,
     attempt: turn.attempt,
     ...(turn.ask.replyTo && { replyTo: turn.ask.replyTo }),
-    ...(connection.caps.has("history") && { history: history(turn) }),
+    ...(connection.caps.has("history") && { content: turn.ask.content, history: turn.ask.context ?? history(turn) }),
   });
 
   return {

@@ -3,6 +3,7 @@
  */
 import { encodeId } from "../ids.ts";
 import { Reject, type ChatSource } from "../protocol.ts";
+import type { ThreadKeys } from "../store/threads.ts";
 import type { TurnRow } from "../store/turns.ts";
 import type { Turn, TurnEnd, Wanted } from "../turn.ts";
 import { decodeImage, readMention } from "./ask.ts";
@@ -16,7 +17,8 @@ export type Ask = {
   image?: string;
   /** Ids of uploads of this user. */
   attachments?: number[];
-  conversation?: number;
+  /** Absent: the default conversation with the bot. "new": one of its own. */
+  conversation?: number | "new";
   client?: { id: string; hash: string };
   replyTo?: number;
   replaces?: number;
@@ -24,6 +26,10 @@ export type Ask = {
   pool?: string;
   /** Bots the caller may use, where that is less than what the user may (API keys). */
   onlyBots?: Set<string>;
+  /** For /v1: see Turn.ask and store/threads.ts. */
+  context?: Turn["ask"]["context"];
+  preface?: Turn["ask"]["preface"];
+  thread?: ThreadKeys;
 };
 
 /** A turn in which nothing has happened yet. */
@@ -36,7 +42,12 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
   question: 0,
   source: ask.source,
   createdAt: at,
-  ask: { content: text, ...(ask.image && { image: ask.image }) },
+  ask: {
+    content: text,
+    ...(ask.image && { image: ask.image }),
+    ...(ask.context && { context: ask.context }),
+    ...(ask.preface && { preface: ask.preface }),
+  },
   hasFiles: false,
   wanted,
   state: "queued",
@@ -135,8 +146,8 @@ export const createStarts = (
     const { target, text } = whom(ask);
     const files = ownFiles(ask);
     const conversation =
-      ask.conversation === undefined ? undefined : store.conversations.find(ask.user, ask.conversation);
-    if (ask.conversation !== undefined && !conversation) throw new Reject("not_found");
+      typeof ask.conversation === "number" ? store.conversations.find(ask.user, ask.conversation) : undefined;
+    if (typeof ask.conversation === "number" && !conversation) throw new Reject("not_found");
     const wanted: Wanted = {
       target,
       pool: ask.pool ?? "default",
@@ -170,6 +181,7 @@ export const createStarts = (
         replyTo: ask.replyTo ?? null,
         replaces: ask.replaces ?? null,
         client: ask.client ?? null,
+        ...(ask.thread && { thread: ask.thread }),
       });
       if (begun.existing) {
         dispatch.release(turn);
