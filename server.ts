@@ -11,7 +11,7 @@ import { untilStopped } from "./lib/cli/lifetime.ts";
 import { explainStart } from "./lib/cli/start.ts";
 import { run, VERSION } from "./lib/cli.ts";
 import { faultLine, loadConfig, watchConfig } from "./lib/config/file.ts";
-import { type FirstStart, firstStart, removeFirstPassword } from "./lib/config/first.ts";
+import { type FirstStart, firstStart, removeFirstPassword, undoFirstStart } from "./lib/config/first.ts";
 import { createGateway } from "./lib/gateway.ts";
 import { createLog, logStyle } from "./lib/log.ts";
 
@@ -49,6 +49,7 @@ const serve = async (io: Io, { configPath, port }: ServeOptions): Promise<number
     gateway = await createGateway({ config, log, signedIn: () => removeFirstPassword(config.dataDir) });
     address = await gateway.listen();
   } catch (error) {
+    if (first) undoFirstStart(configPath, first);
     complain(explainStart(error, { port: config.port, host: config.host })[config.language]);
     return EXIT.failed;
   }

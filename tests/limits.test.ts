@@ -1,3 +1,4 @@
+/** Token buckets, counters, bounded memory (B4), and whose address a request counts under (S7). */
 import { describe, expect, test } from "bun:test";
 import { formatAddress, inBlock, parseAddress, parseBlock } from "../lib/config/address.ts";
 import { addressKey, clientAddress, createBuckets, createCounter, isTrusted, trustedBlocks } from "../lib/limits.ts";

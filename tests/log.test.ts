@@ -1,3 +1,4 @@
+/** The log: its two forms, what it hides (S11), and lines that cannot be forged. */
 import { describe, expect, test } from "bun:test";
 import { createLog, type Level, logStyle } from "../lib/log.ts";
 

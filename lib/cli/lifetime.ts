@@ -72,7 +72,7 @@ export const untilStopped = ({
         exit(EXIT.failed);
         return;
       }
-      log("info", "stopping", { signal, graceMs: drainMs });
+      log("info", "stopping", { signal });
       void stop(EXIT.ok, drainMs);
     });
 

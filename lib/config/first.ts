@@ -111,6 +111,12 @@ export const firstStart = async (
   return terminal ? { username: ADMIN, shown: { password, botToken } } : { username: ADMIN, passwordFile };
 };
 
+/** Takes a first start back: the gateway did not come up, so nobody saw the password. The next start is the first again. */
+export const undoFirstStart = (path: string, { passwordFile }: FirstStart): void => {
+  rmSync(resolve(path), { force: true });
+  if (passwordFile) rmSync(passwordFile, { force: true });
+};
+
 /** Removes first-password.txt, if there is one. To be called after each successful sign-in; costs one system call. */
 export const removeFirstPassword = (dataDir: string): void => {
   try {

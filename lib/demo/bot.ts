@@ -8,9 +8,9 @@ import { type Bot, connectBot, type Turn } from "../../plugin/client.ts";
 import type { Log } from "../log.ts";
 import { drawPicture } from "./picture.ts";
 
-/** About the pace of a model: 25 pieces a second. */
-const PIECE_MS = 40;
-const PIECE_CHARS = 4;
+/** About the pace of a model: 30 pieces a second, of a few Chinese characters or a word. */
+const PIECE_MS = 33;
+const PIECE = /\p{Script=Han}{1,4}|[^\p{Script=Han}\s]{1,8}|\s+/gu;
 /** One short word a second: long enough to reload, switch devices or stop it. */
 const SLOW_MS = 1_000;
 const SLOW_LINES = 60;
@@ -32,12 +32,13 @@ const pause = (turn: Turn, ms: number): Promise<void> =>
     turn.signal.addEventListener("abort", done);
   });
 
-/** Writes `text` a few characters at a time, never half of an emoji; stops when the turn is over. */
+/** Writes `text` piece by piece, never half of an emoji; stops when the turn is over. */
 const say = async (turn: Turn, text: string): Promise<void> => {
-  const letters = [...text];
-  for (let i = 0; i < letters.length && !turn.signal.aborted; i += PIECE_CHARS) {
-    turn.write(letters.slice(i, i + PIECE_CHARS).join(""));
-    await pause(turn, PIECE_MS);
+  for (const [piece] of text.matchAll(PIECE)) {
+    if (turn.signal.aborted) return;
+    turn.write(piece);
+    // Spaces go out with the word that follows.
+    if (piece.trim() !== "") await pause(turn, PIECE_MS);
   }
 };
 
