@@ -1,0 +1,255 @@
+/**
+ * The load: one process that plays the bot and the people over raw sockets. Reads one job as JSON from its first argument,
+ * prints one result as JSON. Prints its own CPU, so that a saturated client is seen.
+ */
+import type { Socket } from "bun";
+
+export type Job = {
+  port: number;
+  token: string | undefined;
+  botToken: string | undefined;
+  v2: boolean;
+  kind: "chat" | "burst" | "paced" | "image" | "held";
+  /** Requests, streams or pictures at once. */
+  wide: number;
+  /** chat, image: requests in all; burst: chunks per stream; paced: seconds. */
+  count: number;
+  /** paced: chunks per second and stream. */
+  rate?: number;
+  bytes?: number;
+};
+export type Result = { units: number; ms: number; clientCpuMs: number; delays?: number[]; errors: number };
+
+const job = JSON.parse(process.argv[2]!) as Job;
+const chunk = "流式输出的一小段文字 ok ";
+const cpu = (): number => process.cpuUsage().user / 1000 + process.cpuUsage().system / 1000;
+let errors = 0;
+
+// ── the bot ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const sent = new Map<string, number[]>();
+const bot = new WebSocket(`ws://127.0.0.1:${job.port}/bot-ws`);
+const asked: string[] = [];
+let onAsk: (id: string) => void = (id) => asked.push(id);
+
+const say = (id: string, content: string, done: boolean, seq: number): void => {
+  bot.send(
+    `{"type":"reply","id":"r","replyTo":"${id}","content":${JSON.stringify(content)},"done":${done},"timestamp":${Date.now()}${job.v2 ? `,"seq":${seq}` : ""}}`,
+  );
+};
+
+await new Promise<void>((resolve, reject) => {
+  bot.onerror = () => reject(new Error("bot socket"));
+  bot.onopen = () =>
+    bot.send(
+      JSON.stringify({
+        type: "register",
+        botId: "bot",
+        botName: "Bot",
+        token: job.botToken,
+        ...(job.v2 && { proto: 2, caps: ["ack", "seq", "cancel"] }),
+      }),
+    );
+  bot.onmessage = (message) => {
+    const text = String(message.data);
+    if (text.startsWith('{"type":"chat"')) {
+      const at = text.indexOf('"id":"') + 6;
+      const id = text.slice(at, text.indexOf('"', at));
+      if (job.v2) bot.send(`{"type":"ack","id":"${id}"}`);
+      onAsk(id);
+    } else if (text.startsWith('{"type":"registered"')) resolve();
+    else if (text.startsWith('{"type":"ping"')) bot.send('{"type":"pong"}');
+  };
+});
+
+// ── the people ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const request = (path: string, body: string): string =>
+  `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n${job.token ? `Authorization: Bearer ${job.token}\r\n` : ""}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+
+type Person = { socket: Socket<undefined>; onData: (text: string) => void };
+
+const person = async (): Promise<Person> => {
+  const decoder = new TextDecoder();
+  const one = { onData: () => {} } as unknown as Person;
+  one.socket = await Bun.connect<undefined>({
+    hostname: "127.0.0.1",
+    port: job.port,
+    socket: {
+      data: (_socket, bytes) => one.onData(decoder.decode(bytes, { stream: true })),
+      drain: () => {},
+      close: () => {},
+      error: () => {
+        errors++;
+      },
+    },
+  });
+  return one;
+};
+
+/** Writes all of `text`, waiting for the socket when it is full. */
+const writeAll = async (socket: Socket<undefined>, text: string): Promise<void> => {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length;) {
+    at += socket.write(bytes.subarray(at));
+    if (at < bytes.length) await Bun.sleep(1);
+  }
+};
+
+const people = async (count: number): Promise<Person[]> => {
+  const all: Person[] = [];
+  for (let i = 0; i < count; i++) all.push(await person());
+  return all;
+};
+
+/** Sync requests, one after the other on each of `wide` connections. */
+const rounds = async (path: string, text: string, total: number): Promise<void> => {
+  const all = await people(job.wide);
+  let left = total;
+  await Promise.all(
+    all.map(async (one) => {
+      while (left-- > 0)
+        await new Promise<void>((resolve) => {
+          let got = "";
+          one.onData = (part) => {
+            got += part;
+            const head = got.indexOf("\r\n\r\n");
+            if (head < 0) return;
+            const length = /content-length: (\d+)/i.exec(got);
+            if (!length || Buffer.byteLength(got.slice(head + 4)) < Number(length[1])) return;
+            if (!got.startsWith("HTTP/1.1 200")) errors++;
+            resolve();
+          };
+          void writeAll(one.socket, text);
+        });
+      one.socket.end();
+    }),
+  );
+};
+
+const chats = async (): Promise<number> => {
+  onAsk = (id) => say(id, chunk, true, 1);
+  await rounds("/api/chat", request("/api/chat", JSON.stringify({ message: "你好，今天的服务器怎么样？" })), job.count);
+  return job.count;
+};
+
+const images = async (): Promise<number> => {
+  onAsk = (id) => say(id, "ok", true, 1);
+  const image = `data:image/png;base64,${Buffer.from(`\x89PNG\r\n\x1a\n${"x".repeat(job.bytes! * 0.75)}`, "latin1").toString("base64")}`;
+  // The sync call of v1 drops images, so the streamed one is what all three can do.
+  const body = request("/api/chat/stream", JSON.stringify({ message: "看图", image }));
+  const all = await people(job.wide);
+  let left = job.count;
+  await Promise.all(
+    all.map(async (one) => {
+      while (left-- > 0)
+        await new Promise<void>((resolve) => {
+          let got = "";
+          one.onData = (part) => {
+            got += part;
+            if (got.includes('"type":"end"')) resolve();
+          };
+          void writeAll(one.socket, body);
+        });
+      one.socket.end();
+    }),
+  );
+  return job.count;
+};
+
+const open = async (count: number): Promise<{ all: Person[]; ids: string[] }> => {
+  const all = await people(count);
+  const ids: string[] = [];
+  onAsk = (id) => ids.push(id);
+  const text = request("/api/chat/stream", JSON.stringify({ message: "开始" }));
+  for (const one of all) {
+    one.onData = () => {};
+    one.socket.write(text);
+    if (ids.length % 100 === 0) await Bun.sleep(1);
+  }
+  const deadline = Date.now() + 20_000;
+  while (ids.length < count && Date.now() < deadline) await Bun.sleep(5);
+  if (ids.length < count) errors += count - ids.length;
+  return { all, ids };
+};
+
+const finished = (all: Person[]): Promise<unknown> =>
+  Promise.all(
+    all.map(
+      (one) =>
+        new Promise<void>((resolve) => {
+          let tail = "";
+          one.onData = (part) => {
+            tail = (tail + part).slice(-200);
+            if (tail.includes('"type":"end"')) resolve();
+          };
+        }),
+    ),
+  );
+
+const burst = async (): Promise<number> => {
+  const { all, ids } = await open(job.wide);
+  const done = finished(all);
+  for (let n = 1; n <= job.count; n++) {
+    for (const id of ids) say(id, chunk, n === job.count, n);
+    if (bot.bufferedAmount > 1024 * 1024) await Bun.sleep(0);
+  }
+  await done;
+  return job.wide * job.count;
+};
+
+const paced = async (): Promise<{ units: number; delays: number[] }> => {
+  const { all, ids } = await open(job.wide);
+  const delays: number[] = [];
+  // Each chunk carries when it was due, so the delay is that of the whole way, and late sending counts (open loop).
+  for (const one of all)
+    one.onData = (part) => {
+      const at = performance.now();
+      for (let i = part.indexOf("t="); i >= 0; i = part.indexOf("t=", i + 1))
+        delays.push(at - Number.parseFloat(part.slice(i + 2, i + 16)));
+    };
+  const rate = job.rate!;
+  const ticks = job.count * rate;
+  const from = performance.now() + 50;
+  let units = 0;
+  for (let tick = 0; tick < ticks; tick++)
+    for (let i = 0; i < ids.length; i++) {
+      const due = from + (tick + i / ids.length) * (1000 / rate);
+      const wait = due - performance.now();
+      if (wait > 1) await Bun.sleep(wait);
+      say(ids[i]!, `t=${performance.now().toFixed(3)} ${chunk}`, false, tick + 1);
+      units++;
+    }
+  await Bun.sleep(200);
+  const done = finished(all);
+  for (const id of ids) say(id, "", true, ticks + 1);
+  await done;
+  return { units, delays };
+};
+
+const startedAt = performance.now();
+const cpuBefore = cpu();
+let units = 0;
+let delays: number[] | undefined;
+if (job.kind === "chat") units = await chats();
+else if (job.kind === "image") units = await images();
+else if (job.kind === "burst") units = await burst();
+else if (job.kind === "paced") ({ units, delays } = await paced());
+else {
+  await open(job.wide);
+  units = job.wide;
+  process.stdout.write(`{"held":${units}}\n`);
+  await new Promise<void>((resolve) => process.stdin.once("data", () => resolve())); // until the parent has measured
+}
+const quantile = (sorted: number[], q: number): number =>
+  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0;
+const sorted = delays?.sort((a, b) => a - b);
+const result: Result = {
+  units,
+  ms: performance.now() - startedAt,
+  clientCpuMs: cpu() - cpuBefore,
+  errors,
+  ...(sorted && { delays: [quantile(sorted, 0.5), quantile(sorted, 0.99), sorted.at(-1) ?? 0] }),
+};
+process.stdout.write(`${JSON.stringify(result)}\n`);
+process.exit(0);
