@@ -17,16 +17,16 @@ const product = code.filter((file) => !file.startsWith("tests/"));
 /** The floors of the house: a file imports from its own floor or a lower one. The first pattern that fits counts. */
 const FLOORS: [name: string, pattern: RegExp][] = [
   ["protocol", /^lib\/(protocol|shape|ids)\.ts$/],
-  ["store, limits, auth", /^lib\/(store|limits|auth|passwords|people|store\/.*|config\/first)(\.ts)?$/],
+  ["store, limits, auth", /^lib\/(store|limits|auth|passwords|store\/.*|config\/first)(\.ts)?$/],
   ["config, log", /^lib\/(config|log|frames|bodies|config\/.*)(\.ts)?$/],
   [
     "bots, balance, streams, sessions",
-    /^lib\/(bots|botlist|admit|balance|streams|sse|people|sessions|turn|streams\/.*|signin\/.*)(\.ts)?$/,
+    /^lib\/(bots|botlist|admit|balance|streams|sse|people|sessions|turn|streams\/.*|bots\/.*|signin\/.*)(\.ts)?$/,
   ],
   ["turns", /^lib\/(turns|inbox|sync|turns\/.*)(\.ts)?$/],
   [
     "cli, routes",
-    /^lib\/(routes\/.*|cli|cli\/.*|demo|demo\/.*|openai\/.*|models\/.*|gateway|gate|http|assets|banner|export|openai|openai\/.*|models|models\/.*|signin|signin\/.*)(\.ts)?$/,
+    /^lib\/(routes\/.*|cli|cli\/.*|demo|demo\/.*|openai\/.*|models\/.*|gateway|gate|http|assets|banner|export)(\.ts)?$/,
   ],
   ["server", /^server\.ts$/],
 ];
