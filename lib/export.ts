@@ -27,7 +27,7 @@ const markdown = ({ role, botName, botId, content, createdAt, state, attachments
 
 /** `filename` for old readers, `filename*` (RFC 6266, RFC 5987) for everyone else. */
 export const disposition = (kind: "inline" | "attachment", name: string): string =>
-  `${kind}; filename="${name.replace(/[^\x20-\x7e]|["\\%]/g, "_")}"; filename*=UTF-8''${encodeURIComponent(name).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)}`;
+  `${kind}; filename="${name.replace(/[^\x20-\x7e]|["\\%]/g, "_")}"; filename*=UTF-8''${encodeURIComponent(name.toWellFormed()).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)}`;
 
 /** Rejects `not_found` when it is not the caller's. */
 export const exportConversation = async (

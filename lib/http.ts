@@ -15,6 +15,9 @@ import type { People, Person } from "./people.ts";
 import { ERRORS, Reject, type ErrorBody } from "./protocol.ts";
 import type { Key, Session, Sessions } from "./sessions.ts";
 
+/** Bytes of a body that carries names and settings; only messages with their pictures may use limits.bodyBytes. */
+export const SMALL_BODY = 64 * 1024;
+
 export type HttpServer = Server<SocketData>;
 type Params = Record<string, string>;
 export type Handler = (call: Call) => Response | Promise<Response>;
@@ -59,8 +62,8 @@ export type Call = {
   caller: Caller;
   bot: Connection | undefined;
   query: (name: string) => string | null;
-  /** The body as JSON. Rejects too_large, bad_request. */
-  body: () => Promise<unknown>;
+  /** The body as JSON, at most `max` bytes (default: limits.bodyBytes). Rejects too_large, bad_request. */
+  body: (max?: number) => Promise<unknown>;
   json: (value: unknown, status?: number, headers?: Record<string, string>) => Response;
   /** Security headers for an answer of another kind. */
   headers: Record<string, string>;
@@ -129,11 +132,11 @@ export const createHttp = (deps: {
     return answer(shape({ error: ERRORS.internal[lang], code: "internal", requestId }, 500), 500, more);
   };
 
-  const readJson = async (request: Request): Promise<unknown> => {
-    const max = config().limits.bodyBytes;
+  const readJson = async (request: Request, wanted: number): Promise<unknown> => {
+    const max = Math.min(wanted, config().limits.bodyBytes);
     const tooLarge = new Reject("too_large", {
-      zh: `请求体超过 ${max} 字节（limits.bodyBytes）`,
-      en: `The body is over ${max} bytes (limits.bodyBytes)`,
+      zh: `请求体超过 ${max} 字节`,
+      en: `The body is over ${max} bytes`,
     });
     if (Number(request.headers.get("content-length") ?? 0) > max) throw tooLarge;
     let text: string;
@@ -221,7 +224,7 @@ export const createHttp = (deps: {
         caller: caller as Caller,
         bot,
         query: (name) => (url ??= new URL(request.url)).searchParams.get(name),
-        body: () => readJson(request),
+        body: (max = Infinity) => readJson(request, max),
         json: (value, status = 200, headers) =>
           answer(value, status, cors || headers ? { ...cors, ...headers } : undefined),
         headers: cors ? { ...base, ...cors } : base,

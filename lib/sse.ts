@@ -33,6 +33,7 @@ export type Sse = {
   /** When a stream that can resume is ended, so that peers that vanished are noticed; Infinity: lives as long as its turn. */
   endsAt: number;
   closed: boolean;
+  now: () => number;
   /** The response has begun, or the reader has room again. */
   ready: () => void;
   gone: () => void;
@@ -52,11 +53,11 @@ export const SSE_HEADERS = {
 } as const;
 
 export const openSse = (
-  init: Pick<Sse, "user" | "access" | "endsAt" | "ready" | "gone"> & { now: () => number },
+  init: Pick<Sse, "user" | "access" | "endsAt" | "now" | "ready" | "gone">,
 ): { sse: Sse; body: ReadableStream } => {
-  const { now, ...rest } = init;
+  const { now } = init;
   const sse: Sse = {
-    ...rest,
+    ...init,
     controller: undefined,
     resolve: undefined,
     queue: [],
@@ -108,7 +109,7 @@ const put = (sse: Sse, text: string, at: number): void => {
       if (sse.closed) return;
       if (count === false) return leave(sse);
       sse.blocked = false;
-      drainQueue(sse, Date.now());
+      drainQueue(sse, sse.now());
       if (!sse.blocked && !sse.closed) sse.ready();
     },
     () => leave(sse),

@@ -1,8 +1,9 @@
 /**
  * The store: one SQLite file (nexus.db) and a folder of attachments in dataDir.
  *
- * Owns opening, refusing (newer, damaged, unwritable), migrating, backing up and closing. Writes return promises that
- * settle at their commit (store/commit.ts). Reads are plain and see only what is committed. One process owns a file.
+ * Owns opening, refusing (newer, damaged, unwritable, in use), migrating, backing up and closing. Writes return promises
+ * that settle at their commit (store/commit.ts). Reads are plain and see only what is committed. One process owns a
+ * folder: the second one is refused.
  */
 import { Database } from "bun:sqlite";
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
@@ -63,17 +64,42 @@ const damaged = (file: string, why: string): StoreRefused =>
     en: `${file} is damaged (${why}); put a backup in its place`,
   });
 
+/** What a failed statement means for the person who starts the gateway. */
+const refusal = (file: string, error: unknown): StoreRefused => {
+  if (error instanceof StoreRefused) return error;
+  const { code, message } = error as { code?: string; message: string };
+  if (code && /CORRUPT|NOTADB/.test(code)) return damaged(file, message);
+  return new StoreRefused({
+    zh: `无法写入 ${file}（${message}）；请检查 dataDir 的权限和磁盘空间`,
+    en: `Cannot write ${file} (${message}); check the permissions of dataDir and the disk space`,
+  });
+};
+
 const checkWhole = (file: string): void => {
   if (statSync(file).size > QUICK_CHECK_BYTES) return;
-  let verdict: string;
+  const db = new Database(file, { readonly: true });
   try {
-    const db = new Database(file, { readonly: true });
-    verdict = Object.values(db.query("PRAGMA quick_check(1)").get() as Record<string, string>)[0] ?? "";
+    const verdict = Object.values(db.query("PRAGMA quick_check(1)").get() as Record<string, string>)[0] ?? "";
+    if (verdict !== "ok") throw damaged(file, verdict);
+  } finally {
     db.close();
-  } catch (error) {
-    verdict = (error as Error).message;
   }
-  if (verdict !== "ok") throw damaged(file, verdict);
+};
+
+/** A lock the system takes back when its process ends, however it ends. Throws StoreRefused when somebody has it. */
+const lockFolder = (dir: string): (() => void) => {
+  const lock = new Database(join(dir, "nexus.lock"), { create: true });
+  try {
+    lock.run("BEGIN EXCLUSIVE");
+  } catch (error) {
+    lock.close();
+    if (!/BUSY|LOCKED/.test(String((error as { code?: unknown }).code))) throw error;
+    throw new StoreRefused({
+      zh: `另一个 Nexus 正在使用 ${dir}；请先停止它，或换一个 dataDir`,
+      en: `Another Nexus is using ${dir}; stop it first, or choose another dataDir`,
+    });
+  }
+  return () => lock.close();
 };
 
 const migrate = (db: Database, file: string): void => {
@@ -88,9 +114,9 @@ const migrate = (db: Database, file: string): void => {
 
 const openDatabase = (file: string, synchronous: "normal" | "full"): Database => {
   const fresh = !existsSync(file);
-  if (!fresh) inspect(file);
-  if (!fresh) checkWhole(file);
   try {
+    if (!fresh) inspect(file);
+    if (!fresh) checkWhole(file);
     const db = new Database(file, { create: true, strict: true });
     if (fresh) chmodSync(file, 0o600);
     // WAL: readers never wait for the writer, a commit is one append. NORMAL survives kill -9, FULL also power loss.
@@ -103,13 +129,7 @@ const openDatabase = (file: string, synchronous: "normal" | "full"): Database =>
     migrate(db, file);
     return db;
   } catch (error) {
-    if (error instanceof StoreRefused) throw error;
-    const { code, message } = error as { code?: string; message: string };
-    if (code && /CORRUPT|NOTADB/.test(code)) throw damaged(file, message);
-    throw new StoreRefused({
-      zh: `无法写入 ${file}（${message}）；请检查 dataDir 的权限和磁盘空间`,
-      en: `Cannot write ${file} (${message}); check the permissions of dataDir and the disk space`,
-    });
+    throw refusal(file, error);
   }
 };
 
@@ -131,7 +151,20 @@ export type StoreOptions = { dir: string; synchronous: "normal" | "full"; now: (
 /** Opens (or makes) the store in `dir`. Throws StoreRefused with a sentence when it must not or cannot be used. */
 export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
   makeDir(dir);
-  const db = openDatabase(join(dir, "nexus.db"), synchronous);
+  const file = join(dir, "nexus.db");
+  let unlock: () => void;
+  try {
+    unlock = lockFolder(dir);
+  } catch (error) {
+    throw refusal(file, error);
+  }
+  let db: Database;
+  try {
+    db = openDatabase(file, synchronous);
+  } catch (error) {
+    unlock();
+    throw error;
+  }
   const meta = db.prepare<{ value: string }, [string]>("SELECT value FROM meta WHERE key = ?");
   const putMeta = db.prepare(
     "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -140,15 +173,15 @@ export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
   const epoch = meta.get("epoch")!.value;
   const top = (sql: string): number => (db.query(sql).get() as { n: number | null }).n ?? 0;
 
-  let rev = top("SELECT max(rev) AS n FROM conversations");
+  const counter = { value: top("SELECT max(rev) AS n FROM conversations") };
   const floor = Math.max(
     ...["conversations", "messages", "turns", "attachments", "api_keys", "dead_letters"].map((table) =>
       top(`SELECT max(id) AS n FROM ${table}`),
     ),
   );
   const ids = createIds(now, floor);
-  const committer = createCommitter(db, log);
-  const base = { db, write: committer.write, now, nextRev: () => ++rev };
+  const committer = createCommitter(db, log, counter);
+  const base = { db, write: committer.write, now, nextRev: () => ++counter.value };
 
   const turns = createTurnStore({ ...base, ids });
   const attachments = createAttachmentStore(base, ids, join(dir, "files"), log);
@@ -156,24 +189,30 @@ export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
 
   return {
     epoch,
-    /** The newest revision given out; may be ahead of the last commit by the writes that wait. */
-    rev: (): number => rev,
+    /** The revision of the last commit. */
+    rev: (): number => counter.value,
     turns,
     attachments,
     conversations: createConversationStore(base, turns, attachments),
     access: createAccessStore(base, ids),
     inbox: createInboxStore(base, ids, turns),
     people: createPeopleStore(base),
-    search: createSearchStore(base, () => rev),
+    search: createSearchStore(base, () => counter.value),
     threads: createThreadStore(base),
     write: committer.write,
     stats: committer.stats,
     flush: committer.flush,
     /** Commits what waits, folds the WAL into the file and closes it. */
     close: (): void => {
-      committer.flush();
-      db.run("PRAGMA wal_checkpoint(TRUNCATE)");
+      committer.close();
+      try {
+        db.run("PRAGMA wal_checkpoint(TRUNCATE)");
+      } catch (error) {
+        // A full disk: nothing is lost, the next start reads the WAL.
+        log("warn", "checkpoint_failed", { error: (error as Error).message });
+      }
       db.close();
+      unlock();
     },
   };
 };
@@ -181,8 +220,9 @@ export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
 export type Store = ReturnType<typeof openStore>;
 
 /**
- * A consistent copy of a store that may be in use, to `file` (database) and `file`.files (attachments, hard-linked where
- * the file system allows). Throws StoreRefused when there is no store, or `file` exists.
+ * A consistent copy of a store that may be in use, to `file` (database) and `file`.files (attachments). The copy has an
+ * epoch of its own: whoever followed the original past it starts over instead of missing what differs. Throws
+ * StoreRefused when there is no store, or `file` exists.
  */
 export const backupStore = async (dir: string, file: string): Promise<{ bytes: number; files: number }> => {
   const source = join(dir, "nexus.db");
@@ -194,6 +234,9 @@ export const backupStore = async (dir: string, file: string): Promise<{ bytes: n
   db.query("VACUUM INTO ?").run(file);
   db.close();
   chmodSync(file, 0o600);
+  const copy = new Database(file, { strict: true });
+  copy.query("UPDATE meta SET value = ? WHERE key = 'epoch'").run(randomEpoch());
+  copy.close();
   const files = await copyFiles(join(dir, "files"), `${file}.files`);
   return { bytes: statSync(file).size, files };
 };

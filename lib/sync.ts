@@ -31,8 +31,14 @@ export const createSync = (deps: { people: People; store: Store; bots: Bots; str
     return rev;
   };
 
+  /**
+   * What changed after `from`, up to the last commit before its first word; returns the revision it has told, and `from`
+   * itself when there was nothing to tell. What is committed while it is being read comes with the next call: a message
+   * of a conversation that did not exist when this one began must not come before it.
+   */
   function* changedSince(user: string, from: number): Generator<string, number> {
     let rev = from;
+    const upto = store.rev();
     const conversations = store.conversations.changedConversations(user, rev);
     // Conversations first and without an id, so that a message always finds its own, and a cut loses nothing.
     for (const { conversation, deleted } of conversations)
@@ -42,7 +48,7 @@ export const createSync = (deps: { people: People; store: Store; bots: Bots; str
           : { type: "conversation_deleted", id: encodeId(deleted!) },
       );
     for (;;) {
-      const page = store.conversations.changedMessages(user, rev, PAGE);
+      const page = store.conversations.changedMessages(user, rev, upto, PAGE);
       for (const one of page) {
         rev = one.rev;
         yield event({ type: "message", message: one.message }, idOf(rev));
@@ -98,13 +104,17 @@ export const createSync = (deps: { people: People; store: Store; bots: Bots; str
       // With an id only when nothing was missed: a reader cut while catching up must ask for the same again.
       yield event(hello, fresh ? idOf(rev) : undefined);
       if (asked !== undefined && fresh) yield event({ type: "reset" });
-      yield event({ type: "bots", bots: bots.list(user) });
+      let toldBots = "";
       const told = new Map<string, { generation: number; offset: number }>();
       for (;;) {
         const before = rev;
+        const online = event({ type: "bots", bots: bots.list(user) });
+        const botsChanged = online !== toldBots;
+        toldBots = online;
+        if (botsChanged) yield online;
         rev = yield* changedSince(user, rev);
         const said = yield* openTurns(user, told);
-        if (!said && rev === before) return;
+        if (!said && !botsChanged && rev === before) return;
       }
     },
   };

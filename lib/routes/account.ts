@@ -2,7 +2,7 @@
 import { clearCookie, serialiseCookie } from "../auth.ts";
 import { loginBody, newKeyBody } from "../bodies.ts";
 import type { Gate } from "../gate.ts";
-import type { Route } from "../http.ts";
+import { SMALL_BODY, type Route } from "../http.ts";
 import { addressKey } from "../limits.ts";
 import { Reject } from "../protocol.ts";
 
@@ -12,7 +12,7 @@ export const accountRoutes = ({ config, people, sessions, passwords, signedIn, l
     path: "/api/login",
     auth: "none",
     handle: async (call) => {
-      const { username, password } = loginBody(await call.body());
+      const { username, password } = loginBody(await call.body(SMALL_BODY));
       const proven = people.get(username)?.password;
       const right = await passwords.check(username, password, addressKey(call.address));
       // A password that was changed while it was being checked opens nothing any more.
@@ -64,7 +64,7 @@ export const accountRoutes = ({ config, people, sessions, passwords, signedIn, l
     path: "/api/keys",
     auth: "session",
     handle: async (call) => {
-      const { name, scope = "chat", bots, expiresAt } = newKeyBody(await call.body());
+      const { name, scope = "chat", bots, expiresAt } = newKeyBody(await call.body(SMALL_BODY));
       if (expiresAt !== undefined && expiresAt <= now())
         throw new Reject("bad_request", {
           zh: "expiresAt：应为将来的毫秒时间",

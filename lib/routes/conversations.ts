@@ -2,7 +2,7 @@
 import { limitOf, newConversationBody, patchConversationBody, sendBody } from "../bodies.ts";
 import { exportConversation } from "../export.ts";
 import type { Gate } from "../gate.ts";
-import type { Call, Route } from "../http.ts";
+import { SMALL_BODY, type Call, type Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { Reject, type Message } from "../protocol.ts";
 import { SSE_HEADERS } from "../sse.ts";
@@ -82,7 +82,7 @@ export const conversationRoutes = (gate: Gate): Route[] => {
       path: "/api/conversations",
       auth: "user",
       handle: async (call) => {
-        const { title = "", botId } = newConversationBody(await call.body());
+        const { title = "", botId } = newConversationBody(await call.body(SMALL_BODY));
         if (botId !== undefined && !bots.mayUse(call.caller.user, botId)) throw new Reject("bot_not_found");
         const row = await store.conversations.create(call.caller.user, title, botId ?? null);
         publish.conversation(call.caller.user, row);
@@ -103,7 +103,7 @@ export const conversationRoutes = (gate: Gate): Route[] => {
         const { row, seen } = await store.conversations.patch(
           call.caller.user,
           idOf(call),
-          patchConversationBody(await call.body()),
+          patchConversationBody(await call.body(SMALL_BODY)),
         );
         publish.conversation(call.caller.user, row);
         for (const bot of new Set(seen.map((one) => one.bot))) inbox.seen(bot);

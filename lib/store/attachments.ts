@@ -15,6 +15,8 @@ import { sniff } from "./sniff.ts";
 
 /** An upload that no message names within a day is collected. */
 const UNUSED_MS = 24 * 3600_000;
+/** Rows looked at per sweep: about a millisecond, and a million files are seen within a day and a half. */
+const SWEEP_ROWS = 500;
 
 export type NewAttachment = { user: string; name: string; mime: string; bytes: Uint8Array; turn: number | null };
 
@@ -24,7 +26,8 @@ export const cleanName = (name: string): string =>
     .replace(/^.*[/\\]/, "")
     // biome-ignore lint/suspicious/noControlCharactersInRegex: removing exactly these is the point
     .replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069"]/g, "")
-    .slice(0, 200) || "file";
+    .slice(0, 200)
+    .toWellFormed() || "file";
 
 export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, dir: string, log: Log) => {
   const insert = db.prepare(
@@ -36,13 +39,17 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
     "SELECT a.* FROM message_files f JOIN attachments a ON a.id = f.attachment WHERE f.message = ? ORDER BY f.place",
   );
   const ofTurn = db.prepare<AttachmentRow, [number]>("SELECT * FROM attachments WHERE turn = ?");
-  const unused = db.prepare<{ id: number; sha: string }, [number]>(
-    `SELECT id, sha FROM attachments a WHERE created_at < ? AND NOT EXISTS
-       (SELECT 1 FROM message_files f WHERE f.attachment = a.id)
-       AND NOT EXISTS (SELECT 1 FROM people p WHERE p.avatar = a.id) LIMIT 200`,
+  const older = db.prepare<{ id: number; sha: string; used: number }, [number, number, number]>(
+    `SELECT id, sha, EXISTS (SELECT 1 FROM message_files f WHERE f.attachment = a.id)
+       OR EXISTS (SELECT 1 FROM people p WHERE p.avatar = a.id) AS used
+     FROM attachments a WHERE id > ? AND created_at < ? ORDER BY id LIMIT ?`,
   );
   const drop = db.prepare("DELETE FROM attachments WHERE id = ?");
   const shared = db.prepare<{ id: number }, [string]>("SELECT id FROM attachments WHERE sha = ? LIMIT 1");
+  /** Contents whose row is on its way: a sweep between the bytes and the row must leave them. */
+  const arriving = new Map<string, number>();
+  let sweptUpto = 0;
+  let sweptFolder = 0;
   const pathOf = (sha: string): string => join(dir, sha.slice(0, 2), sha);
 
   /** Write-then-rename, so a kill in between leaves no half file under a valid name. */
@@ -60,12 +67,35 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
     }
   };
 
+  const arrive = (sha: string, by: 1 | -1): void => {
+    const count = (arriving.get(sha) ?? 0) + by;
+    if (count === 0) arriving.delete(sha);
+    else arriving.set(sha, count);
+  };
+
+  const removeBytes = (sha: string): void => {
+    if (arriving.has(sha) || shared.get(sha)) return;
+    try {
+      unlinkSync(pathOf(sha));
+    } catch {
+      // Already gone: nothing is lost, and the next sweep has nothing to do.
+    }
+  };
+
+  /** Bytes without a row: their process was killed in between. One of the 256 folders per sweep. */
+  const sweepFolder = (): void => {
+    const sub = join(dir, (sweptFolder++ % 256).toString(16).padStart(2, "0"));
+    if (!existsSync(sub)) return;
+    for (const name of readdirSync(sub)) if (!name.endsWith(".part")) removeBytes(name);
+  };
+
   return {
     /** Stores the bytes and the row. Resolves once committed. Rejects `storage_failed`. */
     add: async (file: NewAttachment): Promise<AttachmentRow> => {
       const kind = sniff(file.bytes, file.mime);
       const sha = new Bun.CryptoHasher("sha256").update(file.bytes).digest("hex");
       keepBytes(sha, file.bytes);
+      arrive(sha, 1);
       const row: AttachmentRow = {
         id: ids.next(),
         user: file.user,
@@ -81,7 +111,7 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
       await write(() => {
         const { created_at: at, ...rest } = row;
         insert.run({ ...rest, at });
-      });
+      }).finally(() => arrive(sha, -1));
       return row;
     },
 
@@ -92,19 +122,20 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
     rowsOfMessage: (message: number): AttachmentRow[] => ofMessage.all(message),
     ofTurn: (turn: number): AttachmentRow[] => ofTurn.all(turn),
 
-    /** Removes uploads nobody sent, pictures nobody has any more and files whose messages are gone. */
+    /**
+     * Removes uploads nobody sent, pictures nobody has any more and files whose messages are gone; a part of them each
+     * time, round and round.
+     */
     sweep: async (): Promise<void> => {
       const gone = await write(() => {
-        const rows = unused.all(now() - UNUSED_MS);
-        for (const { id } of rows) drop.run(id);
-        return rows.filter(({ sha }) => !shared.get(sha));
+        const rows = older.all(sweptUpto, now() - UNUSED_MS, SWEEP_ROWS);
+        const unused = rows.filter(({ used }) => used === 0);
+        for (const { id } of unused) drop.run(id);
+        return { shas: unused.map(({ sha }) => sha), upto: rows.length < SWEEP_ROWS ? 0 : rows.at(-1)!.id };
       });
-      for (const { sha } of gone)
-        try {
-          unlinkSync(pathOf(sha));
-        } catch {
-          // Already gone: nothing is lost, and the next sweep has nothing to do.
-        }
+      sweptUpto = gone.upto;
+      for (const sha of gone.shas) removeBytes(sha);
+      sweepFolder();
     },
 
     /** Removes what a kill left half written. At start, before anything writes. */

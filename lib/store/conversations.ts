@@ -2,7 +2,7 @@
  * Conversations as their owner sees them: list, pages of messages, rename, pin, read, delete with undo, what changed since.
  *
  * What must stay true: every read and write names the user, so nobody reaches a conversation of someone else. A deleted
- * conversation stays as a tombstone for readers that were away; its messages go when the undo time is over.
+ * conversation stays as a tombstone for readers that were away; its words go when the undo time is over.
  */
 import type { Message, Conversation } from "../protocol.ts";
 import { Reject } from "../protocol.ts";
@@ -15,6 +15,8 @@ import type { TurnStore } from "./turns.ts";
 export const UNDO_MS = 12_000;
 /** More changed rows than this and a returning reader is told to start over. */
 export const MAX_GAP_ROWS = 1000;
+/** Retention looks at every conversation, so not at each sweep. */
+const RETENTION_MS = 60_000;
 
 export type ConversationPatch = { title?: string; pinned?: boolean; read?: number };
 
@@ -35,7 +37,9 @@ export const createConversationStore = (
     "UPDATE conversations SET title = $title, titled = $titled, pinned = $pinned, unread = $unread, read_upto = $read, rev = $rev WHERE id = $id",
   );
   const countUnread = db.prepare<{ n: number }, [number, number]>(
-    "SELECT count(*) AS n FROM messages WHERE conversation = ? AND id > ? AND role = 'bot' AND content != ''",
+    // All but silence: what store/turns.ts counts when it arrives.
+    `SELECT count(*) AS n FROM messages WHERE conversation = ? AND id > ? AND role = 'bot'
+       AND NOT (state = 'done' AND content = '' AND files = 0)`,
   );
   const markSeen = db.prepare<{ bot: string; id: string }, [number, number, number]>(
     "UPDATE proactive SET seen_at = ? WHERE conversation = ? AND message <= ? AND seen_at IS NULL RETURNING bot, id",
@@ -43,7 +47,7 @@ export const createConversationStore = (
   const setDeleted = db.prepare("UPDATE conversations SET deleted_at = ?, is_default = 0, rev = ? WHERE id = ?");
   const restoreRow = db.prepare("UPDATE conversations SET deleted_at = NULL, rev = ? WHERE id = ?");
   const expired = db.prepare<{ id: number }, [number]>(
-    "SELECT id FROM conversations WHERE deleted_at < ? AND leaf IS NOT NULL LIMIT 20",
+    "SELECT id FROM conversations WHERE deleted_at < ? AND (leaf IS NOT NULL OR title != '') LIMIT 20",
   );
   const messageIds = db.prepare<{ id: number }, [number]>("SELECT id FROM messages WHERE conversation = ?");
   const unindex = db.prepare("DELETE FROM search WHERE rowid = ?");
@@ -54,6 +58,9 @@ export const createConversationStore = (
   );
   const oldMessages = db.prepare<{ id: number }, [number]>("SELECT id FROM messages WHERE id < ? LIMIT 500");
   const dropMessage = db.prepare("DELETE FROM messages WHERE id = ?");
+  const dropOldTurns = db.prepare(
+    "DELETE FROM turns WHERE id IN (SELECT id FROM turns WHERE id < ? AND ended_at IS NOT NULL LIMIT 500)",
+  );
   const emptyOld = db.prepare<{ id: number }, [number]>(
     `SELECT id FROM conversations c WHERE deleted_at IS NULL AND updated_at < ? AND NOT EXISTS
        (SELECT 1 FROM messages m WHERE m.conversation = c.id) LIMIT 100`,
@@ -61,14 +68,16 @@ export const createConversationStore = (
   const changedConversations = db.prepare<ConversationRow, [string, number]>(
     "SELECT * FROM conversations WHERE user = ? AND rev > ? ORDER BY rev",
   );
-  const changedMessages = db.prepare<MessageRow, [string, number, number, number]>(
+  const changedMessages = db.prepare<MessageRow, [string, number, number, number, number]>(
     `SELECT m.* FROM conversations c JOIN messages m ON m.conversation = c.id
-     WHERE c.user = ? AND c.rev > ? AND c.deleted_at IS NULL AND m.rev > ? ORDER BY m.rev LIMIT ?`,
+     WHERE c.user = ? AND c.rev > ? AND c.deleted_at IS NULL AND m.rev > ? AND m.rev <= ? ORDER BY m.rev LIMIT ?`,
   );
   const countChanged = db.prepare<{ n: number }, [string, number, number]>(
     `SELECT count(*) AS n FROM conversations c JOIN messages m ON m.conversation = c.id
      WHERE c.user = ? AND c.rev > ? AND c.deleted_at IS NULL AND m.rev > ?`,
   );
+
+  let retainAt = 0;
 
   const own = (user: string, id: number): ConversationRow => {
     const row = byId.get(id, user);
@@ -85,6 +94,22 @@ export const createConversationStore = (
     dropMessages.run(id);
     dropTurns.run(id);
     hollow.run(id);
+  };
+
+  /** True when there may be more. */
+  const dropOld = (before: number): boolean => {
+    const old = oldMessages.all(before * 1000);
+    for (const { id } of old) {
+      unindex.run(id);
+      dropMessage.run(id);
+    }
+    dropOldTurns.run(before * 1000);
+    const empty = emptyOld.all(before);
+    for (const { id } of empty) {
+      setDeleted.run(now() - UNDO_MS - 1, nextRev(), id);
+      purge(id);
+    }
+    return old.length > 0 || empty.length > 0;
   };
 
   return {
@@ -124,7 +149,8 @@ export const createConversationStore = (
     ): Promise<{ row: ConversationRow; seen: { bot: string; id: string }[] }> =>
       write(() => {
         const row = own(user, id);
-        const read = Math.max(row.read_upto, patch.read ?? 0);
+        // Nobody has read what is not there yet.
+        const read = Math.max(row.read_upto, Math.min(patch.read ?? 0, row.leaf ?? 0));
         patchRow.run({
           id,
           title: patch.title ?? row.title,
@@ -156,20 +182,14 @@ export const createConversationStore = (
       }),
 
     /** Empties what was deleted longer than UNDO_MS ago and, with `keepDays` above 0, what is older than that. */
-    sweep: (keepDays: number): Promise<void> =>
-      write(() => {
+    sweep: async (keepDays: number): Promise<void> => {
+      await write(() => {
         for (const { id } of expired.all(now() - UNDO_MS)) purge(id);
-        if (keepDays === 0) return;
-        const before = now() - keepDays * 86_400_000;
-        for (const { id } of oldMessages.all(before * 1000)) {
-          unindex.run(id);
-          dropMessage.run(id);
-        }
-        for (const { id } of emptyOld.all(before)) {
-          setDeleted.run(now() - UNDO_MS - 1, nextRev(), id);
-          purge(id);
-        }
-      }),
+      });
+      if (keepDays === 0 || now() < retainAt) return;
+      const more = await write(() => dropOld(now() - keepDays * 86_400_000));
+      if (!more) retainAt = now() + RETENTION_MS;
+    },
 
     /** How many rows of this user changed after `rev`, to decide between catching up and starting over. */
     gap: (user: string, rev: number): number =>
@@ -185,9 +205,9 @@ export const createConversationStore = (
         ...(row.deleted_at === null ? { conversation: toConversation(row) } : { deleted: row.id }),
       })),
 
-    /** The next `limit` messages changed after `rev`, in order of rev. */
-    changedMessages: (user: string, rev: number, limit: number): { rev: number; message: Message }[] => {
-      const rows = changedMessages.all(user, rev, rev, limit);
+    /** The next `limit` messages changed after `rev` and up to `upto`, in order of rev. */
+    changedMessages: (user: string, rev: number, upto: number, limit: number): { rev: number; message: Message }[] => {
+      const rows = changedMessages.all(user, rev, rev, upto, limit);
       const messages = withFiles(rows);
       return rows.map((row, i) => ({ rev: row.rev, message: messages[i]! }));
     },

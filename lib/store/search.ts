@@ -18,8 +18,13 @@ const CJK =
 const WORDS = /[\p{L}\p{N}\p{M}]+/gu;
 /** Index at most this much of one message: beyond it is data, not something a person remembers. */
 const MAX_CHARS = 200_000;
-/** Rows per batch: about 10 ms of indexing. */
-const BATCH = 100;
+/** One commit of indexing: messages, and characters beyond the first of them. */
+const BATCH = 50;
+const BATCH_CHARS = 20_000;
+/** Conversations per read. */
+const PAGE = 100;
+/** Found rows per read: the newest may be of what was just deleted. */
+const FOUND = 100;
 const SNIPPET_BEFORE = 30;
 const SNIPPET_CHARS = 120;
 
@@ -52,7 +57,7 @@ const snippet = (content: string, q: string): string => {
   return `${from > 0 ? "…" : ""}${cut}${from + SNIPPET_CHARS < content.length ? "…" : ""}`;
 };
 
-type Unindexed = { id: number; rev: number; user: string; body: string };
+type Row = { id: number; body: string };
 
 export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => number) => {
   const remove = db.prepare("DELETE FROM search WHERE rowid = ?");
@@ -61,14 +66,18 @@ export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => nu
   const setRev = db.prepare(
     "INSERT INTO meta (key, value) VALUES ('search_rev', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
   );
-  const changedConversations = db.prepare<{ id: number; user: string; title: string; rev: number }, [number]>(
-    "SELECT id, user, title, rev FROM conversations WHERE rev > ? AND deleted_at IS NULL ORDER BY rev LIMIT 500",
+  // Deleted ones too: an undo brings them back without a change to their messages.
+  const changedConversations = db.prepare<{ id: number; user: string; title: string; rev: number }, [number, number]>(
+    "SELECT id, user, title, rev FROM conversations WHERE rev > ? ORDER BY rev LIMIT ?",
   );
-  const changedMessages = db.prepare<Unindexed, [number, number, number]>(
-    `SELECT id, rev, '' AS user, content AS body FROM messages WHERE conversation = ? AND rev > ? AND rev <= ?`,
+  const changedMessages = db.prepare<Row & { rev: number }, [number, number, number]>(
+    "SELECT id, rev, content AS body FROM messages WHERE conversation = ? AND rev > ? ORDER BY rev LIMIT ?",
   );
-  const found = db.prepare<{ rowid: number }, [string, number]>(
-    "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid DESC LIMIT ?",
+  const stillThere = db.prepare<{ id: number }, [number, number]>(
+    "SELECT id FROM messages WHERE id = ? UNION ALL SELECT id FROM conversations WHERE id = ? AND title != ''",
+  );
+  const found = db.prepare<{ rowid: number }, [string, number, number]>(
+    "SELECT rowid FROM search WHERE search MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",
   );
   const hitMessage = db.prepare<
     { conversation: number; title: string; content: string; created_at: number },
@@ -82,32 +91,68 @@ export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => nu
   );
   let upto = Number(indexedRev.get()?.value ?? 0);
 
-  /** Indexes what changed since the last batch; true when more is waiting. Call it from a timer, not from a request. */
+  /** One commit; a row whose message went meanwhile is left out, so that nothing deleted stays in the index. */
+  const indexBatch = (user: string, rows: Row[]): Promise<void> =>
+    write(() => {
+      for (const { id, body } of rows) {
+        remove.run(id);
+        if (body !== "" && stillThere.get(id, id)) insert.run(id, ownerToken(user), spaced(body));
+      }
+    });
+
+  const indexConversation = async (conversation: { id: number; user: string; title: string }): Promise<void> => {
+    const { id, user, title } = conversation;
+    let more: Row[] = [{ id, body: title }];
+    for (let rev = upto; ;) {
+      const rows = changedMessages.all(id, rev, BATCH);
+      let chars = 0;
+      const batch = rows.filter(({ body }, i) => i === 0 || (chars += body.length) < BATCH_CHARS);
+      await indexBatch(user, [...more, ...batch]);
+      if (batch.length === rows.length && rows.length < BATCH) return;
+      more = [];
+      rev = batch.at(-1)!.rev;
+    }
+  };
+
+  /**
+   * Indexes what changed since the last run; true when more is waiting. Call it from a timer, not from a request. A
+   * conversation that changes while this runs is met again at its new revision, so at the end of the walk every message
+   * of a revision up to `target` has been read; only then that is written down.
+   */
   const indexSome = async (): Promise<boolean> => {
     const target = currentRev();
     if (upto >= target) return false;
-    const conversations = changedConversations.all(upto);
-    const last = conversations.length === 500 ? conversations[499]!.rev : target;
-    // A conversation's rev is that of its newest change, so every message changed up to `last` is in one of these, or
-    // in one that has changed again since and comes with a later batch: hence re-reading from `upto`, not from `rev`.
-    const rows: Unindexed[] = [];
-    for (const { id, user, title, rev } of conversations) {
-      if (title !== "") rows.push({ id, rev, user, body: title });
-      for (const message of changedMessages.all(id, upto, target))
-        if (message.body !== "") rows.push({ ...message, user });
+    for (let cursor = upto; ;) {
+      const page = changedConversations.all(cursor, PAGE);
+      for (const conversation of page) await indexConversation(conversation);
+      if (page.length < PAGE) break;
+      cursor = page.at(-1)!.rev;
     }
-    for (let i = 0; i < rows.length; i += BATCH)
-      await write(() => {
-        for (const { id, user, body } of rows.slice(i, i + BATCH)) {
-          remove.run(id);
-          insert.run(id, ownerToken(user), spaced(body));
-        }
-      });
     await write(() => {
-      setRev.run(String(last));
+      setRev.run(String(target));
     });
-    upto = last;
+    upto = target;
     return upto < currentRev();
+  };
+
+  const hitOf = (user: string, rowid: number, q: string): SearchHit | undefined => {
+    const message = hitMessage.get(rowid, user);
+    if (message)
+      return {
+        conversationId: encodeId(message.conversation),
+        messageId: encodeId(rowid),
+        title: message.title,
+        snippet: snippet(message.content, q),
+        createdAt: message.created_at,
+      };
+    const title = hitTitle.get(rowid, user);
+    if (!title) return undefined;
+    return {
+      conversationId: encodeId(title.id),
+      title: title.title,
+      snippet: title.title,
+      createdAt: title.updated_at,
+    };
   };
 
   return {
@@ -118,27 +163,16 @@ export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => nu
       const query = matchQuery(user, q);
       if (query === "") return [];
       const hits: SearchHit[] = [];
-      for (const { rowid } of found.all(query, limit * 2)) {
-        const message = hitMessage.get(rowid, user);
-        const title = message ? null : hitTitle.get(rowid, user);
-        if (message)
-          hits.push({
-            conversationId: encodeId(message.conversation),
-            messageId: encodeId(rowid),
-            title: message.title,
-            snippet: snippet(message.content, q),
-            createdAt: message.created_at,
-          });
-        else if (title)
-          hits.push({
-            conversationId: encodeId(title.id),
-            title: title.title,
-            snippet: title.title,
-            createdAt: title.updated_at,
-          });
-        if (hits.length === limit) break;
+      for (let below = Number.MAX_SAFE_INTEGER; ;) {
+        const rows = found.all(query, below, FOUND);
+        for (const { rowid } of rows) {
+          const hit = hitOf(user, rowid, q);
+          if (hit) hits.push(hit);
+          if (hits.length === limit) return hits;
+        }
+        if (rows.length < FOUND) return hits;
+        below = rows.at(-1)!.rowid;
       }
-      return hits;
     },
   };
 };

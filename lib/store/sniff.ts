@@ -38,7 +38,7 @@ const webpSize = (bytes: Uint8Array): Pick<Kind, "width" | "height"> => {
 };
 
 /** Types a browser would run or open as a page of ours: kept, but only ever offered as a download. */
-const ACTIVE = /^(text\/html|image\/svg\+xml|application\/(xhtml\+xml|xml|javascript)|text\/(xml|javascript))/;
+const ACTIVE = /^(text\/html|image\/svg\+xml|application\/(xhtml\+xml|xml|javascript)|text\/(xml|javascript))$/;
 
 const byContent = (bytes: Uint8Array): Kind | undefined => {
   if (bytes.length >= 24 && ascii(bytes, 0, 8) === "\x89PNG\r\n\x1a\n") {

@@ -86,6 +86,16 @@ const PREVIEW_CHARS = 120;
 /** A clientId is remembered this long (docs/protocol.md). */
 const CLIENT_ID_MS = 24 * 3600_000;
 
+/**
+ * A bot may cut a character in two (an emoji is two UTF-16 units), and SQLite keeps only whole ones: such a piece is kept as
+ * JSON behind a mark, so that the halves meet again.
+ */
+const MARK = "\u0001";
+const toStored = (text: string): string =>
+  text.isWellFormed() && !text.startsWith(MARK) ? text : MARK + JSON.stringify(text);
+const fromStored = (text: string): string =>
+  text.startsWith(MARK) ? (JSON.parse(text.slice(MARK.length)) as string) : text;
+
 export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { ids: Ids }) => {
   const byClient = db.prepare<TurnRow, [string, string]>("SELECT * FROM turns WHERE user = ? AND client_id = ?");
   const forgetClient = db.prepare("UPDATE turns SET client_id = NULL WHERE id = ?");
@@ -108,7 +118,7 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
   const insertFile = db.prepare("INSERT INTO message_files (message, place, attachment) VALUES (?, ?, ?)");
   const touchConversation = db.prepare(
     `UPDATE conversations SET bot = coalesce($bot, bot), title = $title, titled = $titled, unread = $unread, leaf = $leaf,
-       last_role = $role, last_text = $text, last_at = $at, updated_at = $at, rev = $rev WHERE id = $id`,
+       last_role = $role, last_text = $text, last_at = $lastAt, updated_at = $at, rev = $rev WHERE id = $id`,
   );
   const insertTurn = db.prepare(
     `INSERT INTO turns (id, user, conversation, question, bot, bot_name, instance, proto, target, pool, source, text, state,
@@ -147,9 +157,11 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
     conversation.unread += unreadBy;
     if (row.bot !== null) conversation.bot = row.bot;
     if (newest) conversation.leaf = row.id;
-    conversation.last_role = row.role;
-    conversation.last_text = excerpt(row.content, PREVIEW_CHARS);
-    conversation.last_at = row.updated_at;
+    if (newest) {
+      conversation.last_role = row.role;
+      conversation.last_text = excerpt(row.content, PREVIEW_CHARS);
+      conversation.last_at = row.updated_at;
+    }
     conversation.updated_at = row.updated_at;
     conversation.rev = row.rev;
     if (conversation.titled === 0 && conversation.title === "" && row.role === "user")
@@ -161,8 +173,9 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
       titled: conversation.titled,
       unread: conversation.unread,
       leaf: conversation.leaf,
-      role: row.role,
+      role: conversation.last_role,
       text: conversation.last_text,
+      lastAt: conversation.last_at,
       at: row.updated_at,
       rev: row.rev,
     });
@@ -302,7 +315,7 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
     log: (batch: ChunkBatch[]): Promise<void> =>
       write(() => {
         for (const { turn, generation, seq, text } of batch) {
-          if (text !== "") insertChunk.run(turn, generation, seq, text);
+          if (text !== "") insertChunk.run(turn, generation, seq, toStored(text));
           turnSeq.run(seq, generation, turn);
         }
       }),
@@ -394,7 +407,7 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
         text: chunksOf
           .all(row.id)
           .filter((chunk) => chunk.generation === row.generation)
-          .map((chunk) => chunk.text)
+          .map((chunk) => fromStored(chunk.text))
           .join(""),
       })),
 
