@@ -114,10 +114,11 @@ export const createApi = (keep: Keep, lang: () => string, networkText: () => str
     },
     upload: <T>(path: string, file: Blob, name: string, progress: (part: number) => void) =>
       new Promise<T>((resolve, reject) => {
+        // The gateway looks at the bytes itself; a text type would be refused as what a foreign form could send.
         // XMLHttpRequest, because fetch tells nothing of how much was sent.
         const request = new XMLHttpRequest();
         request.open("POST", origin + path);
-        const own = { "Content-Type": file.type || "application/octet-stream", "X-Filename": encodeURIComponent(name) };
+        const own = { "Content-Type": /^image\/[\w.+-]+$/.test(file.type) ? file.type : "application/octet-stream", "X-Filename": encodeURIComponent(name) };
         for (const [key, value] of Object.entries(headers(own))) request.setRequestHeader(key, value);
         request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
         request.onerror = () => reject(new ApiError(0, "network", networkText()));

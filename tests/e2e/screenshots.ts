@@ -64,12 +64,12 @@ const main = async (): Promise<void> => {
   await mkdir(OUT, { recursive: true });
   const gate = await gateway();
   const bots = [
-    await bot(gate, "ops-7", inspect, {
+    await bot(gate, "ops-3", inspect, {
       botName: "火山巡检",
       description: "巡检服务器，查日志和磁盘",
       suggestions: ["看一下服务器情况，磁盘超过 70% 的列出来", "今天有哪些告警？"],
     }),
-    await bot(gate, "claude", advise, { botName: "Claude", description: "写作、代码、分析" }),
+    await bot(gate, "claude-8", advise, { botName: "Claude", description: "写作、代码、分析" }),
     await bot(gate, "weekly", (turn) => turn.write("好的。"), {
       botName: "周报助手",
       description: "把聊天记录整理成周报",
