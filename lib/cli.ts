@@ -16,6 +16,10 @@ import { DEMO } from "./demo.ts";
 
 export const VERSION: string = packageJson.version;
 
+/** Put in by the build (deploy/build.ts); running from source there is none. */
+declare const NEXUS_COMMIT: string | undefined;
+const COMMIT = typeof NEXUS_COMMIT === "string" ? ` (${NEXUS_COMMIT})` : "";
+
 const commands: readonly Command[] = [SERVE, DEMO, ...USER_COMMANDS, CHECK, BACKUP];
 
 /** The command whose words the arguments begin with, and how many words that took. None: `serve`, if only options follow. */
@@ -55,7 +59,7 @@ export const run = async (args: readonly string[], io: Io): Promise<number> => {
   const words = args.filter((word) => word !== "--help" && word !== "-h");
 
   if (args[0] === "--version" || args[0] === "-v" || args[0] === "version") {
-    io.stdout.write(`nexus ${VERSION}\n`);
+    io.stdout.write(`nexus ${VERSION}${COMMIT}\n`);
     return EXIT.ok;
   }
   if (args[0] === "help" || (wantsHelp && (words[0] === undefined || words[0].startsWith("-")))) {
