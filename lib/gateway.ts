@@ -21,6 +21,7 @@ import { accountRoutes } from "./routes/account.ts";
 import { chatRoutes } from "./routes/chat.ts";
 import { conversationRoutes } from "./routes/conversations.ts";
 import { fileRoutes } from "./routes/files.ts";
+import { openAiRoutes } from "./routes/openai.ts";
 import { socketRoutes } from "./routes/socket.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { createSessions, type Sessions } from "./sessions.ts";
@@ -209,6 +210,7 @@ export const createGateway = async ({
     ...chatRoutes(gate),
     ...conversationRoutes(gate),
     ...fileRoutes(gate),
+    ...openAiRoutes(gate),
     ...socketRoutes(gate),
   ];
 

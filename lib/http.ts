@@ -255,6 +255,8 @@ export const createHttp = (deps: {
     /** What no route took: preflight, 405 with Allow, the page and its files, 404. */
     fallback: (routes: readonly Route[], page: (request: Request, path: string) => Promise<Response | undefined>) => {
       const known = matcher(routes);
+      const shapeOf = (path: string): Route["refusal"] =>
+        routes.find((route) => route.refusal && path.startsWith(`/${route.path.split("/")[1]}/`))?.refusal;
       return async (request: Request): Promise<Response> => {
         refresh();
         try {
@@ -264,10 +266,10 @@ export const createHttp = (deps: {
           const methods = known.filter(({ pattern }) => pattern.test(path)).map(({ route }) => route.method);
           if (methods.length > 0) {
             const allow = [...new Set([...methods, ...(methods.includes("GET") ? ["HEAD"] : [])])].join(", ");
-            return refusal(new Reject("method_not_allowed"), request, { Allow: allow });
+            return refusal(new Reject("method_not_allowed"), request, { Allow: allow }, shapeOf(path));
           }
           const file = path.startsWith("/api/") ? undefined : await page(request, path);
-          if (!file) throw new Reject("not_found");
+          if (!file) return refusal(new Reject("not_found"), request, undefined, shapeOf(path));
           if (request.method !== "GET" && request.method !== "HEAD")
             return refusal(new Reject("method_not_allowed"), request, { Allow: "GET, HEAD" });
           return file;

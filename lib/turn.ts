@@ -38,7 +38,11 @@ export type Turn = {
     image?: string;
     replyTo?: NonNullable<ChatFrame["replyTo"]>;
     /** What the caller said came before, instead of what is stored (/v1); for bots that declared `history`. */
-    context?: NonNullable<ChatFrame["history"]>;
+    context?: {
+      before: NonNullable<ChatFrame["history"]>;
+      /** What is stored comes after it. */
+      stored: boolean;
+    };
     /** The part of it that a bot with a memory of its own has not seen. */
     preface?: NonNullable<ChatFrame["history"]>;
   };

@@ -110,6 +110,12 @@ export const createAsks = (store: Store, people: People) => {
     return out.reverse();
   };
 
+  const before = (turn: Turn): NonNullable<ChatFrame["history"]> => {
+    const { context } = turn.ask;
+    if (!context) return history(turn);
+    return context.stored ? [...context.before, ...history(turn)] : context.before;
+  };
+
   const base = (turn: Turn): ChatFrame => ({
     type: "chat",
     id: turn.key,
@@ -126,7 +132,7 @@ export const createAsks = (store: Store, people: People) => {
     source: turn.source,
     attempt: turn.attempt,
     ...(turn.ask.replyTo && { replyTo: turn.ask.replyTo }),
-    ...(connection.caps.has("history") && { content: turn.ask.content, history: turn.ask.context ?? history(turn) }),
+    ...(connection.caps.has("history") && { content: turn.ask.content, history: before(turn) }),
   });
 
   return {

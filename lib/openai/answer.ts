@@ -1,0 +1,121 @@
+/**
+ * A turn in the words of OpenAI's chat completions: the whole answer, the stream of chunks, the error object.
+ *
+ * That format cannot take text back: when a bot replaces its text, what the new text adds is appended. What the caller was
+ * sent in the end is told to `sent`, because the caller will name it as the answer next time.
+ */
+import { ERRORS, type Attachment, type ErrorBody, type ErrorCode, type Usage } from "../protocol.ts";
+import { errorSentence, type Dialect, type Readable } from "../streams/reader.ts";
+
+const TYPES: Record<number, string> = {
+  401: "authentication_error",
+  403: "permission_error",
+  429: "rate_limit_error",
+  500: "server_error",
+  502: "server_error",
+  503: "server_error",
+  504: "server_error",
+};
+/** Where clients know a word of their own. */
+const CODES: Partial<Record<string, string>> = {
+  unauthorized: "invalid_api_key",
+  bot_not_found: "model_not_found",
+  rate_limited: "rate_limit_exceeded",
+};
+
+const errorObject = (message: string, code: string, status: number) => ({
+  error: { message, type: TYPES[status] ?? "invalid_request_error", param: null, code: CODES[code] ?? code },
+});
+
+/** A refusal before anything was sent. */
+export const openAiError = (body: ErrorBody, status: number): unknown => errorObject(body.error, body.code, status);
+
+const usageOf = (usage: Usage) => {
+  const { prompt_tokens = 0, completion_tokens = 0 } = usage;
+  return { prompt_tokens, completion_tokens, total_tokens: usage.total_tokens ?? prompt_tokens + completion_tokens };
+};
+
+/** A file of a reply as Markdown; whoever is signed in can open it. */
+const linkTo = ({ name, mime, url }: Attachment, origin: string): string =>
+  `\n\n${mime.startsWith("image/") ? "!" : ""}[${name.replace(/[[\]\\]/g, "\\$&")}](${origin}${url})`;
+
+const createdOf = (at: number): number => Math.floor(at / 1000);
+
+type Ended = Readable & { usage?: Usage | undefined };
+
+/** The text of a whole answer as this format carries it. */
+export const answerText = (turn: Ended, origin: string): string => {
+  const links = turn.attachments.map((one) => linkTo(one, origin)).join("");
+  return turn.text === "" ? links.trimStart() : turn.text + links;
+};
+
+export const wholeAnswer = (turn: Ended, model: string, at: number, text: string): unknown => ({
+  id: `chatcmpl-${turn.key}`,
+  object: "chat.completion",
+  created: createdOf(at),
+  model,
+  choices: [
+    {
+      index: 0,
+      message: { role: "assistant", content: text, refusal: null },
+      logprobs: null,
+      finish_reason: "stop",
+    },
+  ],
+  ...(turn.usage && { usage: usageOf(turn.usage) }),
+});
+
+/** The stream of one turn. `sent` gets the whole text when it has ended well or badly. */
+export const chunkDialect = (options: {
+  model: string;
+  at: number;
+  origin: string;
+  includeUsage: boolean;
+  sent: (text: string) => void;
+}): Dialect => {
+  const { model, at, origin, includeUsage } = options;
+  let head = "";
+  let text = "";
+  const line = (value: unknown): string => `data: ${JSON.stringify(value)}\n\n`;
+  const chunk = (delta: object, finish: string | null): string =>
+    `data: ${head},"choices":[{"index":0,"delta":${JSON.stringify(delta)},"logprobs":null,"finish_reason":${JSON.stringify(finish)}}]${
+      includeUsage ? ',"usage":null' : ""
+    }}\n\n`;
+  const append = (more: string): string => {
+    if (more === "") return "";
+    text += more;
+    return chunk({ content: more }, null);
+  };
+
+  const begin = (turn: Readable): string => {
+    const fields = { id: `chatcmpl-${turn.key}`, object: "chat.completion.chunk", created: createdOf(at) };
+    head = JSON.stringify({ ...fields, model: turn.botId ?? model }).slice(0, -1);
+    return chunk({ role: "assistant", content: "" }, null);
+  };
+
+  return {
+    shared: false,
+    start: begin,
+    chunk: (_generation, _upto, content) => append(content),
+    replace: (_generation, _upto, content) => {
+      if (content.startsWith(text)) return append(content.slice(text.length));
+      return append(`${text === "" ? "" : "\n\n"}${content}`);
+    },
+    attachment: (attachment) => append(linkTo(attachment, origin)),
+    activity: () => "",
+    end: (turn: Ended, lang) => {
+      options.sent(text);
+      const { error } = turn.ended!;
+      if (error) {
+        const status = ERRORS[error.code as ErrorCode]?.status ?? ERRORS.bot_failed.status;
+        return line(errorObject(errorSentence(error, lang), error.code, status));
+      }
+      const first = head === "" ? begin(turn) : "";
+      const usage =
+        includeUsage && turn.usage
+          ? `data: ${head},"choices":[],"usage":${JSON.stringify(usageOf(turn.usage))}}\n\n`
+          : "";
+      return `${first}${chunk({}, "stop")}${usage}data: [DONE]\n\n`;
+    },
+  };
+};
