@@ -18,7 +18,7 @@ const CJK =
 const WORDS = /[\p{L}\p{N}\p{M}]+/gu;
 /** Index at most this much of one message: beyond it is data, not something a person remembers. */
 const MAX_CHARS = 200_000;
-/** One commit of indexing: messages, and characters beyond the first of them. */
+/** One commit of indexing: at most so many messages, and characters unless one alone has more. */
 const BATCH = 50;
 const BATCH_CHARS = 20_000;
 /** Conversations per read. */
@@ -58,6 +58,16 @@ const snippet = (content: string, q: string): string => {
 };
 
 type Row = { id: number; body: string };
+
+/** As many as one commit should hold, at least one. */
+const firstOf = <T extends Row>(rows: T[]): T[] => {
+  let chars = 0;
+  const end = rows.findIndex(({ body }, i) => {
+    chars += body.length;
+    return i > 0 && chars > BATCH_CHARS;
+  });
+  return end < 0 ? rows : rows.slice(0, end);
+};
 
 export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => number) => {
   const remove = db.prepare("DELETE FROM search WHERE rowid = ?");
@@ -105,8 +115,7 @@ export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => nu
     let more: Row[] = [{ id, body: title }];
     for (let rev = upto; ;) {
       const rows = changedMessages.all(id, rev, BATCH);
-      let chars = 0;
-      const batch = rows.filter(({ body }, i) => i === 0 || (chars += body.length) < BATCH_CHARS);
+      const batch = firstOf(rows);
       await indexBatch(user, [...more, ...batch]);
       if (batch.length === rows.length && rows.length < BATCH) return;
       more = [];

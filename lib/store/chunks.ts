@@ -1,0 +1,53 @@
+/**
+ * The text of open turns: appended in batches, read back after a restart, pruned once the turns are folded into messages.
+ * What must stay true: what is read back is exactly what was appended, in order, of the last generation.
+ */
+import type { StoreBase } from "./base.ts";
+
+export type ChunkBatch = { turn: number; generation: number; seq: number; text: string };
+
+/**
+ * A bot may cut a character in two (an emoji is two UTF-16 units), and SQLite keeps only whole ones: such a piece is kept as
+ * JSON behind a mark, so that the halves meet again.
+ */
+const MARK = "\u0001";
+const toStored = (text: string): string =>
+  text.isWellFormed() && !text.startsWith(MARK) ? text : MARK + JSON.stringify(text);
+const fromStored = (text: string): string =>
+  text.startsWith(MARK) ? (JSON.parse(text.slice(MARK.length)) as string) : text;
+
+export const createChunkLog = ({ db, write }: Pick<StoreBase, "db" | "write">) => {
+  const insertChunk = db.prepare("INSERT INTO chunks (turn, generation, seq, text) VALUES (?, ?, ?, ?)");
+  const turnSeq = db.prepare("UPDATE turns SET seq = ?, generation = ?, state = 'streaming' WHERE id = ?");
+  const chunksOf = db.prepare<{ generation: number; text: string }, [number]>(
+    "SELECT generation, text FROM chunks WHERE turn = ? ORDER BY id",
+  );
+  const pruneChunks = db.prepare(
+    "DELETE FROM chunks WHERE id < coalesce((SELECT min(c.id) FROM turns t JOIN chunks c ON c.turn = t.id WHERE t.ended_at IS NULL), 9e18)",
+  );
+
+  return {
+    /** Text that arrived since the last batch; resolves once it would survive a kill. */
+    log: (batch: ChunkBatch[]): Promise<void> =>
+      write(() => {
+        for (const { turn, generation, seq, text } of batch) {
+          if (text !== "") insertChunk.run(turn, generation, seq, toStored(text));
+          turnSeq.run(seq, generation, turn);
+        }
+      }),
+
+    /** What was stored of a turn's reply. */
+    textOf: (turn: { id: number; generation: number }): string =>
+      chunksOf
+        .all(turn.id)
+        .filter((chunk) => chunk.generation === turn.generation)
+        .map((chunk) => fromStored(chunk.text))
+        .join(""),
+
+    /** Drops the chunks of ended turns. Append-only and pruned from the front: cheaper than deleting per turn. */
+    prune: (): Promise<void> =>
+      write(() => {
+        pruneChunks.run();
+      }),
+  };
+};
