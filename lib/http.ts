@@ -211,7 +211,6 @@ export const createHttp = (deps: {
       const bot = route.bots ? botOf(request) : undefined;
       const caller = route.auth === "none" || bot ? undefined : callerOf(request, route, own, origin.cookies);
       const address = clientAddress(request.headers, socketAddress, trusted);
-      let url: URL | undefined;
       const call: Call = {
         request,
         server,
@@ -223,7 +222,7 @@ export const createHttp = (deps: {
         cookies: origin.cookies !== "ignore",
         caller: caller as Caller,
         bot,
-        query: (name) => (url ??= new URL(request.url)).searchParams.get(name),
+        query: (name) => new URL(request.url).searchParams.get(name),
         body: (max = Infinity) => readJson(request, max),
         json: (value, status = 200, headers) =>
           answer(value, status, cors || headers ? { ...cors, ...headers } : undefined),
@@ -247,8 +246,11 @@ export const createHttp = (deps: {
       routes: readonly Route[],
     ): Record<string, Record<string, (request: Request, server: HttpServer) => Promise<Response>>> => {
       const table: Record<string, Record<string, (request: Request, server: HttpServer) => Promise<Response>>> = {};
-      for (const route of routes)
-        (table[route.path] ??= {})[route.method] = (request, server) => run(route, request, server);
+      for (const route of routes) {
+        const methods = table[route.path] ?? {};
+        methods[route.method] = (request, server) => run(route, request, server);
+        table[route.path] = methods;
+      }
       return table;
     },
 

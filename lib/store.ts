@@ -75,10 +75,15 @@ const refusal = (file: string, error: unknown): StoreRefused => {
   });
 };
 
-const checkWhole = (file: string): void => {
-  if (statSync(file).size > QUICK_CHECK_BYTES) return;
+const versionOf = (db: Database): number =>
+  (db.query("PRAGMA user_version").get() as { user_version: number }).user_version;
+
+/** The same question again, to SQLite: what a killed process wrote last stands in the WAL beside the file. */
+const examine = (file: string): void => {
   const db = new Database(file, { readonly: true });
   try {
+    refuseNewer(file, versionOf(db));
+    if (statSync(file).size > QUICK_CHECK_BYTES) return;
     const verdict = Object.values(db.query("PRAGMA quick_check(1)").get() as Record<string, string>)[0] ?? "";
     if (verdict !== "ok") throw damaged(file, verdict);
   } finally {
@@ -102,10 +107,8 @@ const lockFolder = (dir: string): (() => void) => {
   return () => lock.close();
 };
 
-const migrate = (db: Database, file: string): void => {
-  const version = (db.query("PRAGMA user_version").get() as { user_version: number }).user_version;
-  refuseNewer(file, version);
-  for (let at = version; at < MIGRATIONS.length; at++)
+const migrate = (db: Database): void => {
+  for (let at = versionOf(db); at < MIGRATIONS.length; at++)
     db.transaction(() => {
       db.run(MIGRATIONS[at]!);
       db.run(`PRAGMA user_version = ${at + 1}`);
@@ -116,7 +119,7 @@ const openDatabase = (file: string, synchronous: "normal" | "full"): Database =>
   const fresh = !existsSync(file);
   try {
     if (!fresh) inspect(file);
-    if (!fresh) checkWhole(file);
+    if (!fresh) examine(file);
     const db = new Database(file, { create: true, strict: true });
     if (fresh) chmodSync(file, 0o600);
     // WAL: readers never wait for the writer, a commit is one append. NORMAL survives kill -9, FULL also power loss.
@@ -126,7 +129,7 @@ const openDatabase = (file: string, synchronous: "normal" | "full"): Database =>
     db.run("PRAGMA busy_timeout = 5000");
     db.run("PRAGMA cache_size = -16000"); // 16 MB: the hot pages of a busy day
     db.run("PRAGMA temp_store = MEMORY");
-    migrate(db, file);
+    migrate(db);
     return db;
   } catch (error) {
     throw refusal(file, error);

@@ -1,0 +1,279 @@
+/** What the store does with writes: group commits, ids, files, what is swept away and what is not. */
+import { afterEach, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createIds, decodeId, encodeId } from "../lib/ids.ts";
+import { Reject } from "../lib/protocol.ts";
+import { bytesOf, testStore, type TestStore } from "./harness/store.ts";
+import { tempDir } from "./harness/wait.ts";
+
+const DAY = 86_400_000;
+
+const undo: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+const folder = async (): Promise<string> => {
+  const made = await tempDir("store");
+  undo.push(made.remove);
+  return made.path;
+};
+const open = async (options: Parameters<typeof testStore>[0] = {}): Promise<TestStore> => {
+  const made = await testStore(options);
+  undo.push(made.stop);
+  return made;
+};
+
+const titles = async ({ store }: TestStore, user = "admin"): Promise<string[]> =>
+  (await store.conversations.list(user, 100)).conversations.map(({ title }) => title);
+
+describe("group commit", () => {
+  test("what comes in one turn of the event loop is one commit", async () => {
+    const { store } = await open();
+    const before = store.stats();
+    await Promise.all(Array.from({ length: 50 }, (_, i) => store.conversations.create("admin", `c${i}`, null)));
+    expect(store.stats().commits - before.commits).toBe(1);
+    expect(store.stats().writes - before.writes).toBe(50);
+  });
+
+  test("one failing write harms no other of its commit, and leaves nothing of itself", async () => {
+    const made = await open();
+    const { store } = made;
+    const results = await Promise.allSettled([
+      store.conversations.create("admin", "first", null),
+      store.write(() => {
+        void store.conversations.create("admin", "of a write inside", null);
+        throw new Error("a bug");
+      }),
+      store.conversations.create("admin", "second", null),
+      store.conversations.patch("admin", 12345, { title: "nobody's" }),
+      store.conversations.create("admin", "third", null),
+    ]);
+    expect(results.map(({ status }) => status)).toEqual([
+      "fulfilled",
+      "rejected",
+      "fulfilled",
+      "rejected",
+      "fulfilled",
+    ]);
+    expect((results[1] as PromiseRejectedResult).reason.message).toBe("a bug");
+    expect((results[3] as PromiseRejectedResult).reason).toMatchObject({ code: "not_found" });
+    expect((await titles(made)).sort()).toEqual(expect.arrayContaining(["first", "second", "third"]));
+  });
+
+  test("a write that fails takes its revisions back: whoever was told a revision finds it again after a restart", async () => {
+    const dir = await folder();
+    const made = await testStore({ dir });
+    const { conversation } = await made.exchange("admin", "a", "b");
+    const rev = made.store.rev();
+    const failing = made.store.write(() => {
+      made.store.turns.makeConversation("admin", null, "never", false);
+      made.store.turns.makeConversation("admin", null, "stored", false);
+      throw new Error("a bug");
+    });
+    expect(failing).rejects.toThrow("a bug");
+    await failing.catch(() => {});
+    expect(made.store.rev()).toBe(rev);
+    await made.store.conversations.patch("admin", conversation, { pinned: true });
+    const told = made.store.rev();
+    await made.stop();
+    expect((await open({ dir })).store.rev()).toBe(told);
+  });
+
+  test("after close a write is refused instead of lost in silence", async () => {
+    const made = await testStore();
+    await made.stop();
+    const late = made.store.conversations.create("admin", "late", null);
+    expect(late).rejects.toBeInstanceOf(Reject);
+    await late.catch(() => {});
+  });
+});
+
+describe("ids", () => {
+  test("grow with every row, also after a clock that was set back a year, also over a restart", async () => {
+    const dir = await folder();
+    const first = await testStore({ dir });
+    const a = await first.exchange("admin", "a", "b");
+    first.clock.at -= 365 * DAY;
+    const b = await first.exchange("admin", "c", "d");
+    expect(b.conversation).toBeGreaterThan(a.turn);
+    await first.stop();
+    const second = await open({ dir, at: first.clock.at });
+    const c = await second.exchange("admin", "e", "f");
+    expect(c.conversation).toBeGreaterThan(b.turn);
+    const page = await second.store.conversations.list("admin", 10);
+    expect(page.conversations).toHaveLength(3);
+  });
+
+  test("are different within a millisecond and text that is read back exactly", () => {
+    const ids = createIds(() => 1_800_000_000_000);
+    const made = Array.from({ length: 5000 }, () => ids.next());
+    expect(new Set(made).size).toBe(5000);
+    for (const id of [0, 1, made[0]!, made.at(-1)!, Number.MAX_SAFE_INTEGER]) expect(decodeId(encodeId(id))).toBe(id);
+  });
+
+  test("that are none are the id nobody has", () => {
+    const wrong = ["", "A", "-1", "1.5", " 1", "1 ", "../1", "zzzzzzzzzzz", "1".repeat(12), "é", "x_1", "%31"];
+    for (const text of wrong) expect(`${text}: ${decodeId(text)}`).toBe(`${text}: 0`);
+  });
+});
+
+describe("text of an open turn", () => {
+  test("is read back exactly, wherever a bot cut it: in an emoji, before a control, at nothing", async () => {
+    const dir = await folder();
+    const first = await testStore({ dir });
+    const { turn } = await first.ask("admin", "q");
+    const pieces = ["a\ud83d", "\ude00b", "", "\u0001c", "\u0000", "\ud83d", "\u0001\ude00", "中", "\ufeff"];
+    for (const [i, text] of pieces.entries()) await first.store.turns.log([{ turn, generation: 0, seq: i + 1, text }]);
+    await first.stop();
+    const second = await open({ dir });
+    expect(second.store.turns.open().map(({ text, row }) => [text, row.seq])).toEqual([[pieces.join(""), 9]]);
+  });
+
+  test("of an older generation is not shown, and chunks of ended turns are pruned", async () => {
+    const made = await open();
+    const { store } = made;
+    const over = await made.ask("admin", "over");
+    const open1 = await made.ask("admin", "open");
+    await store.turns.log([{ turn: over.turn, generation: 0, seq: 1, text: "gone" }]);
+    await store.turns.log([{ turn: open1.turn, generation: 0, seq: 1, text: "old" }]);
+    await store.turns.log([{ turn: open1.turn, generation: 1, seq: 2, text: "new" }]);
+    await made.answer(over.turn, "gone");
+    await store.turns.prune();
+    expect(store.turns.open().map(({ text }) => text)).toEqual(["new"]);
+    await made.answer(open1.turn, "new");
+    await store.turns.prune();
+    expect(store.turns.open()).toEqual([]);
+  });
+});
+
+describe("files", () => {
+  const files = (dir: string): string[] =>
+    existsSync(join(dir, "files"))
+      ? readdirSync(join(dir, "files")).flatMap((sub) => readdirSync(join(dir, "files", sub)))
+      : [];
+  const add = (made: TestStore, text: string, user = "admin") =>
+    made.store.attachments.add({ user, name: "a.txt", mime: "text/plain", bytes: bytesOf(text), turn: null });
+  /** The sweep looks at one folder of bytes each time. */
+  const sweepAll = async (made: TestStore): Promise<void> => {
+    for (let i = 0; i < 256; i++) await made.store.attachments.sweep();
+  };
+
+  test("of the same content are kept once, and stay while anybody has one", async () => {
+    const made = await open();
+    const mine = await add(made, "same");
+    const theirs = await add(made, "same", "user1");
+    expect(files(made.dir)).toHaveLength(1);
+    expect(theirs.id).not.toBe(mine.id);
+    await made.ask("user1", "look", { files: [theirs.id] });
+    made.clock.at += DAY + 1;
+    await sweepAll(made);
+    expect(made.store.attachments.get(mine.id)).toBeUndefined();
+    expect(new TextDecoder().decode(await made.store.attachments.bytes(theirs))).toBe("same");
+  });
+
+  test("that no message names go after a day, not before; those of messages go with the conversation", async () => {
+    const made = await open();
+    const sent = await add(made, "sent");
+    const unsent = await add(made, "unsent");
+    const { conversation, turn } = await made.ask("admin", "look", { files: [sent.id] });
+    await made.answer(turn, "seen");
+    made.clock.at += DAY - 1000;
+    await sweepAll(made);
+    expect(made.store.attachments.get(unsent.id)).toBeDefined();
+    made.clock.at += 2000;
+    await sweepAll(made);
+    expect(made.store.attachments.get(unsent.id)).toBeUndefined();
+    expect(files(made.dir)).toEqual([sent.sha]);
+    await made.store.conversations.delete("admin", conversation);
+    made.clock.at += 20_000;
+    await made.store.conversations.sweep(0);
+    await sweepAll(made);
+    expect(made.store.attachments.get(sent.id)).toBeUndefined();
+    expect(files(made.dir)).toEqual([]);
+  });
+
+  test("uploaded while their content is being swept away keep their bytes", async () => {
+    const made = await open();
+    await add(made, "wanted again");
+    made.clock.at += DAY + 1;
+    const sweeping = made.store.attachments.sweep();
+    const again = await add(made, "wanted again");
+    await sweeping;
+    expect(new TextDecoder().decode(await made.store.attachments.bytes(again))).toBe("wanted again");
+  });
+
+  test("left half written, or without a row, by a kill are removed; nothing else is", async () => {
+    const dir = await folder();
+    const first = await testStore({ dir });
+    const kept = await add(first, "kept");
+    await first.stop();
+    const sha = new Bun.CryptoHasher("sha256").update("orphan").digest("hex");
+    const sub = join(dir, "files", sha.slice(0, 2));
+    mkdirSync(sub, { recursive: true });
+    writeFileSync(join(sub, sha), "orphan");
+    writeFileSync(join(sub, `${sha}.123.part`), "orp");
+    const second = await open({ dir });
+    expect(files(dir)).toHaveLength(2);
+    await sweepAll(second);
+    expect(files(dir)).toEqual([kept.sha]);
+  });
+});
+
+describe("retention", () => {
+  test("of 0 keeps everything; of n days empties what is older, for every reader, and frees the disk of its words", async () => {
+    const made = await open();
+    const { store, clock } = made;
+    const old = await made.exchange("admin", "古老的问题", "古老的回答");
+    const mixed = await made.exchange("admin", "mixed old", "mixed old answer");
+    clock.at += 40 * DAY;
+    await made.exchange("admin", "mixed new", "mixed new answer", mixed.conversation);
+    const titled = await store.conversations.create("admin", "new and empty", null);
+    await made.index();
+    await store.conversations.sweep(0);
+    expect(await titles(made)).toHaveLength(3);
+    const rev = store.rev();
+    for (let i = 0; i < 3; i++) await store.conversations.sweep(30);
+    expect((await titles(made)).sort()).toEqual(["mixed old", "new and empty"]);
+    const left = await store.conversations.messages("admin", mixed.conversation, 10);
+    expect(left.messages.map(({ content }) => content)).toEqual(["mixed new", "mixed new answer"]);
+    expect(store.conversations.changedConversations("admin", rev)).toEqual([
+      expect.objectContaining({ deleted: old.conversation }),
+    ]);
+    expect(await store.search.search("admin", "古老", 10)).toEqual([]);
+    expect(store.turns.get(old.turn)).toBeUndefined();
+    expect(store.turns.get(mixed.turn)).toBeUndefined();
+    expect(store.conversations.find("admin", titled.id)).toBeDefined();
+  });
+
+  test("leaves a turn that is still open alone", async () => {
+    const made = await open();
+    const { turn } = await made.ask("admin", "slow");
+    made.clock.at += 40 * DAY;
+    for (let i = 0; i < 3; i++) await made.store.conversations.sweep(30);
+    expect(made.store.turns.get(turn)).toBeDefined();
+    expect((await made.answer(turn, "at last")).row.content).toBe("at last");
+  });
+});
+
+describe("a deleted conversation", () => {
+  test("comes back whole within the undo time, and its words are gone after it", async () => {
+    const made = await open();
+    const { store, clock } = made;
+    const { conversation } = await made.exchange("admin", "秘密的计划", "好");
+    const named = await store.conversations.create("admin", "only a name", null);
+    for (const id of [conversation, named.id]) await store.conversations.delete("admin", id);
+    clock.at += 9_900;
+    await store.conversations.sweep(0);
+    await store.conversations.restore("admin", conversation);
+    expect((await store.conversations.messages("admin", conversation, 10)).messages).toHaveLength(2);
+    await store.conversations.delete("admin", conversation);
+    clock.at += 13_000;
+    expect(store.conversations.restore("admin", conversation)).rejects.toMatchObject({ code: "not_found" });
+    await store.conversations.sweep(0);
+    for (const id of [conversation, named.id]) {
+      const row = store.turns.conversation(id)!;
+      expect([row.title, row.last_text, row.leaf]).toEqual(["", null, null]);
+    }
+  });
+});
