@@ -118,7 +118,10 @@ export const createApi = (keep: Keep, lang: () => string, networkText: () => str
         // XMLHttpRequest, because fetch tells nothing of how much was sent.
         const request = new XMLHttpRequest();
         request.open("POST", origin + path);
-        const own = { "Content-Type": /^image\/[\w.+-]+$/.test(file.type) ? file.type : "application/octet-stream", "X-Filename": encodeURIComponent(name) };
+        const own = {
+          "Content-Type": /^image\/[\w.+-]+$/.test(file.type) ? file.type : "application/octet-stream",
+          "X-Filename": encodeURIComponent(name),
+        };
         for (const [key, value] of Object.entries(headers(own))) request.setRequestHeader(key, value);
         request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
         request.onerror = () => reject(new ApiError(0, "network", networkText()));

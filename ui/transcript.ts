@@ -128,7 +128,15 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   const schedule = (): void => {
     if (framing) return;
     framing = true;
-    requestAnimationFrame(frame);
+    const drawn = requestAnimationFrame((now) => {
+      clearTimeout(hidden);
+      frame(now);
+    });
+    // A page in the background gets no frames, yet should be ready when it is looked at.
+    const hidden = setTimeout(() => {
+      cancelAnimationFrame(drawn);
+      frame(performance.now());
+    }, 400);
   };
 
   const apply = createList<Item>(

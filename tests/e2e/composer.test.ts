@@ -61,7 +61,12 @@ describe("input methods", () => {
     await page.focus("#composer");
     const cdp = await page.context().newCDPSession(page);
     await cdp.send("Input.imeSetComposition", { text: "nihao", selectionStart: 5, selectionEnd: 5 });
-    await cdp.send("Input.dispatchKeyEvent", { type: "rawKeyDown", key: "Process", windowsVirtualKeyCode: 229, code: "Enter" });
+    await cdp.send("Input.dispatchKeyEvent", {
+      type: "rawKeyDown",
+      key: "Process",
+      windowsVirtualKeyCode: 229,
+      code: "Enter",
+    });
     expect(await own(page)).toBe(0);
     expect(await value(page)).toBe("nihao");
     await cdp.send("Input.insertText", { text: "你好" });
@@ -339,7 +344,10 @@ describe("pictures", () => {
     expect(Math.max(files[1]!.width ?? 0, files[1]!.height ?? 0)).toBeLessThanOrEqual(2048);
     expect(await own(page)).toBe(1);
     await waitFor(page, `document.querySelectorAll(".msg.user .shot img").length === 2`);
-    await waitFor(page, `[...document.querySelectorAll(".msg.user .shot img")].every((i) => i.complete && i.naturalWidth > 0)`);
+    await waitFor(
+      page,
+      `[...document.querySelectorAll(".msg.user .shot img")].every((i) => i.complete && i.naturalWidth > 0)`,
+    );
     await page.click(".shot");
     await page.waitForSelector("dialog.viewer[open]");
     await page.keyboard.press("Escape");
@@ -349,7 +357,10 @@ describe("pictures", () => {
   test("nine at most; a file that is no picture is refused with its name; a failed upload can be tried again", async () => {
     const page = await open();
     const small = PIXEL;
-    await page.setInputFiles("input[type=file]", Array.from({ length: 11 }, (_, i) => image(`${i}.png`, small)));
+    await page.setInputFiles(
+      "input[type=file]",
+      Array.from({ length: 11 }, (_, i) => image(`${i}.png`, small)),
+    );
     await waitFor(page, `document.querySelectorAll('.thumb[data-state=ready]').length === 9`);
     expect(await textOf(page, ".toast")).toContain("9");
     await page.reload();
@@ -393,7 +404,9 @@ describe("pictures", () => {
       const exif = [0xff,0xe1,0,34,0x45,0x78,0x69,0x66,0,0,0x4d,0x4d,0,42,0,0,0,8,0,1,0x01,0x12,0,3,0,0,0,1,0,6,0,0,0,0,0,0];
       return [...jpeg.slice(0, 2), ...exif, ...jpeg.slice(2)];
     })()`);
-    await page.setInputFiles("input[type=file]", [{ name: "t.jpg", mimeType: "image/jpeg", buffer: Buffer.from(turned) }]);
+    await page.setInputFiles("input[type=file]", [
+      { name: "t.jpg", mimeType: "image/jpeg", buffer: Buffer.from(turned) },
+    ]);
     await page.waitForSelector('.thumb[data-state="ready"]');
     await page.click(".send");
     await finished(page);
@@ -418,7 +431,10 @@ test("a long paste can go as a file", async () => {
   })()`);
   await page.click(".offer .chip");
   expect(await value(page)).toBe("");
-  await waitFor(page, `document.querySelector(".thumb")?.dataset.state === "ready" || document.querySelector(".toast")`);
+  await waitFor(
+    page,
+    `document.querySelector(".thumb")?.dataset.state === "ready" || document.querySelector(".toast")`,
+  );
   expect(await textOf(page, ".toast")).toBe("");
   await page.click(".send");
   await until(() => asked.length > before || undefined, 5000, "the file at the bot");

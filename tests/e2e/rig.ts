@@ -124,7 +124,11 @@ export const send = async (page: Page, text: string): Promise<void> => {
 
 /** Waits until an expression in the page is true. (waitForFunction would evaluate in the page, which its policy refuses.) */
 export const waitFor = async (page: Page, expression: string, ms = 10_000): Promise<void> => {
-  await until(async () => (await page.evaluate<boolean>(`Boolean(${expression})`)) || undefined, ms, expression);
+  const deadline = performance.now() + ms;
+  while (!(await page.evaluate<boolean>(`Boolean(${expression})`))) {
+    if (performance.now() > deadline) throw new Error(`waited ${ms} ms for ${expression}`);
+    await sleep(ms > 30_000 ? 250 : 20); // a long wait is a measurement: leave the page alone
+  }
 };
 
 /** Waits until this many answers stand there and none is being written. */

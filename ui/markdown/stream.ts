@@ -35,6 +35,8 @@ const WINDOW = 24_000;
 /** Characters of open end that may be lexed again per ms of waiting: 2 kB at 8 frames a second. */
 const TAIL_RATE = 16;
 const MAX_WAIT_MS = 1000;
+/** Blocks in one part of the answer. */
+const PART = 32;
 /** Text of an open fence goes into pieces of about this size, each of which the browser can skip. */
 const PIECE = 8000;
 
@@ -89,11 +91,34 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
     return nodes;
   };
 
+  /** Blocks stand in parts of a fixed number, so that a browser can skip the parts that are not in view. */
+  const partAt = (index: number): HTMLElement => {
+    const found = host.childNodes[index] as HTMLElement | undefined;
+    if (found?.className === "part") return found;
+    const part = document.createElement("div");
+    part.className = "part";
+    if (found) found.replaceWith(part);
+    else host.append(part);
+    return part;
+  };
+  const nodeAt = (index: number): ChildNode => partAt(Math.floor(index / PART)).childNodes[index % PART] as ChildNode;
+
   const place = (settledNodes: ChildNode[], tail: ChildNode[]): void => {
-    morphChildren(host, host.childNodes[frozen] ?? null, [...settledNodes, ...tail]);
+    const rest = [...settledNodes, ...tail];
+    let at = frozen;
+    while (rest.length || at % PART > 0) {
+      const part = partAt(Math.floor(at / PART));
+      const from = at % PART;
+      const now = rest.splice(0, PART - from);
+      morphChildren(part, (part.childNodes[from] as ChildNode | undefined) ?? null, now);
+      at += now.length;
+      if (!rest.length) break;
+    }
+    const used = Math.ceil(at / PART);
+    while (host.childNodes.length > used) (host.lastChild as ChildNode).remove();
     const from = frozen;
     frozen += settledNodes.length;
-    for (let i = from; i < frozen; i++) env.settled(host.childNodes[i]!);
+    for (let i = from; i < frozen; i++) env.settled(nodeAt(i));
   };
 
   const startOver = (): void => {
@@ -124,7 +149,7 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
       place([], [codeBlock(env, "", fence.lang)]);
       fence.shown = fence.at;
     }
-    const code = (host.childNodes[frozen] as HTMLElement).querySelector("pre > code")!;
+    const code = (nodeAt(frozen) as HTMLElement).querySelector("pre > code")!;
     let piece = text.slice(fence.shown);
     fence.shown = text.length;
     while (piece) {
@@ -145,7 +170,7 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
     if (text.length > MESSAGE_CAP) {
       if (open && now - renderedAt < MAX_WAIT_MS) return true;
       startOver();
-      host.replaceChildren(plainBlock(text));
+      partAt(0).replaceChildren(plainBlock(text));
       renderedAt = now;
       shownLength = text.length;
       return false;
@@ -212,7 +237,8 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
         return work(now);
       } catch {
         startOver();
-        host.replaceChildren(plainBlock(text));
+        host.replaceChildren();
+        partAt(0).replaceChildren(plainBlock(text));
         shownLength = text.length;
         shownOpen = open;
         return false;

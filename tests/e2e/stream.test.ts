@@ -1,0 +1,476 @@
+/** Sending, streaming, resuming, scrolling. Behaviours 7 to 16, 24 and 27 of facts/chat-page.md. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import {
+  bot,
+  type Browser,
+  type BrowserContext,
+  DESK,
+  finished,
+  type Gateway,
+  gateway,
+  launch,
+  openPage,
+  type Page,
+  send,
+  signIn,
+  sleep,
+  textOf,
+  type Turn,
+  until,
+  waitFor,
+} from "./rig.ts";
+
+let browser: Browser;
+let gate: Gateway;
+/** What the bot does with the next turns. */
+let script: (turn: Turn) => void | Promise<void>;
+let turns: Turn[] = [];
+const ends: (() => Promise<unknown>)[] = [];
+
+const PARAGRAPH =
+  "## 巡检结果\n\n已检查 4 台主机，**整体正常。**有一处需要留意：gw-02 磁盘 76%，约 2~3 天会到 85%。The log rotation is not enabled on this host.\n\n" +
+  "- 第一项：看 `df -h` 的输出\n- 第二项：**重点**处理\n\n| 主机 | 负载 |\n|---|---:|\n| gw-01 | 0.04 |\n\n" +
+  "```bash\n# 查看日志\nfind /var/log -mtime +7 -print0 | du -ch --files0-from=-\n```\n\n";
+const LONG = PARAGRAPH.repeat(400).slice(0, 100_000);
+
+/** Writes text in pieces of `size`, `rate` of them a second, until the turn is over. */
+const drip = async (turn: Turn, text: string, size = 24, rate = 200): Promise<void> => {
+  const begin = performance.now();
+  for (let at = 0, n = 0; at < text.length && !turn.signal.aborted; at += size, n++) {
+    turn.write(text.slice(at, at + size));
+    const ahead = begin + (n * 1000) / rate - performance.now();
+    if (ahead > 1) await sleep(ahead);
+  }
+};
+const held = (turn: Turn): Promise<void> => new Promise((done) => turn.signal.addEventListener("abort", () => done()));
+
+beforeAll(async () => {
+  gate = await gateway({ turnTimeout: 120_000 });
+  const made = await bot(gate, "writer", (turn) => {
+    turns.push(turn);
+    return script(turn);
+  });
+  ends.push(() => made.close());
+  browser = await launch();
+});
+afterAll(async () => {
+  await browser?.close();
+  for (const end of ends) await end();
+  await gate?.stop();
+});
+
+const open = async (): Promise<{ page: Page; context: BrowserContext }> => {
+  turns = [];
+  script = (turn) => turn.write(`回：${turn.text}`);
+  const context = await browser.newContext(DESK);
+  const { page } = await openPage(context, gate.url);
+  await signIn(page, gate.url);
+  return { page, context };
+};
+
+/** The stored text of the newest answer, as the gateway gives it. */
+const stored = (page: Page): Promise<{ content: string; state: string }> =>
+  page.evaluate(`(async () => {
+    const id = location.pathname.slice(3);
+    const { messages } = await (await fetch("/api/conversations/" + id + "/messages?limit=50")).json();
+    const last = messages.filter((m) => m.role === "bot").at(-1);
+    return { content: last.content, state: last.state };
+  })()`);
+/** What the copy button gives: the text the page holds, byte for byte. */
+const heldText = async (page: Page): Promise<string> => {
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await page.locator(".msg.bot").last().hover();
+  await page.locator('.msg.bot [data-act="copy"]').last().click();
+  await page.waitForSelector(".toast");
+  return await page.evaluate<string>("navigator.clipboard.readText()");
+};
+const mdLength = (page: Page): Promise<number> =>
+  page.evaluate<number>(`document.querySelector(".md")?.textContent.length ?? 0`);
+
+describe("sending", () => {
+  test("one's own message stands there within 50 ms and never vanishes or doubles", async () => {
+    const { page, context } = await open();
+    await page.route("**/messages", async (route) => {
+      await sleep(400);
+      await route.continue();
+    });
+    await page.fill("#composer", "第一句");
+    const ms = await page.evaluate<number>(`new Promise((done) => {
+      window.__counts = [];
+      new MutationObserver(() => window.__counts.push(document.querySelectorAll(".msg.user").length))
+        .observe(document.querySelector(".messages"), { childList: true, subtree: true });
+      const begin = performance.now();
+      const wait = () => document.querySelector(".msg.user") ? done(performance.now() - begin) : setTimeout(wait, 0);
+      document.querySelector(".send").click();
+      wait();
+    })`);
+    console.log(`own message after ${ms.toFixed(1)} ms`);
+    expect(ms).toBeLessThanOrEqual(50);
+    expect(await textOf(page, ".unsent")).toContain("发送中");
+    await finished(page);
+    const counts = await page.evaluate<number[]>("window.__counts");
+    expect(new Set(counts)).toEqual(new Set([1]));
+    await context.close();
+  });
+
+  test("a refused message stays with its reason, can be sent again and discarded", async () => {
+    const { page, context } = await open();
+    await page.route("**/messages", (route) =>
+      route.fulfill({
+        status: 503,
+        contentType: "application/json",
+        body: `{"error":"机器人都在忙","code":"bot_busy"}`,
+      }),
+    );
+    await send(page, "忙吗");
+    await page.waitForSelector(".unsent.failed");
+    expect(await textOf(page, ".unsent.failed")).toContain("机器人都在忙");
+    await page.unroute("**/messages");
+    await page.click('[data-act="retry-send"]');
+    await finished(page);
+    expect(await page.locator(".msg.user").count()).toBe(1);
+    expect(turns).toHaveLength(1);
+    await page.route("**/messages", (route) =>
+      route.fulfill({ status: 503, contentType: "application/json", body: `{"error":"忙","code":"bot_busy"}` }),
+    );
+    await send(page, "再来");
+    await page.click('[data-act="discard"]');
+    await waitFor(page, `document.querySelectorAll(".msg.user").length === 1`);
+    await context.close();
+  });
+
+  test("a message written offline goes out once when the network is back, also when its answer got lost", async () => {
+    const { page, context } = await open();
+    await send(page, "先来一句");
+    await finished(page);
+    await context.setOffline(true);
+    await send(page, "离线写的");
+    await waitFor(page, `document.querySelector(".unsent")?.textContent.includes("网络恢复")`);
+    expect(await page.isEditable("#composer")).toBe(true);
+    await page.reload().catch(() => {}); // what is unsent survives even that
+    await context.setOffline(false);
+    await page.reload();
+    await finished(page, 2);
+    expect(turns.filter((turn) => turn.text === "离线写的")).toHaveLength(1);
+    // The gateway takes it, the answer never arrives: the same id goes again and is the same message.
+    let lost = 0;
+    await page.route("**/messages", async (route) => {
+      if (route.request().method() !== "POST" || lost > 0) return await route.continue();
+      lost++;
+      await route.fetch();
+      await route.abort();
+    });
+    await send(page, "答复丢了");
+    await finished(page, 3);
+    await waitFor(page, `!document.querySelector(".unsent")`);
+    expect(turns.filter((turn) => turn.text === "答复丢了")).toHaveLength(1);
+    expect(await page.locator(".msg.user").count()).toBe(3);
+    await context.close();
+  }, 30_000);
+});
+
+describe("resuming", () => {
+  const text = PARAGRAPH.repeat(6);
+
+  test("a reload at 30 % shows the text so far at once and goes on without gap or repeat", async () => {
+    const { page, context } = await open();
+    script = (turn) => drip(turn, text, 12, 150);
+    await send(page, "写");
+    await waitFor(page, `document.querySelector(".md")?.textContent.length > ${Math.floor(text.length * 0.2)}`);
+    const before = await mdLength(page);
+    await page.reload();
+    await page.waitForSelector(".md p");
+    expect(await mdLength(page)).toBeGreaterThanOrEqual(before * 0.9);
+    await finished(page, 1, 20_000);
+    const { content } = await stored(page);
+    expect(content).toBe(text);
+    expect(await heldText(page)).toBe(text);
+    await context.close();
+  }, 30_000);
+
+  test("offline for some seconds: the text is whole", async () => {
+    const { page, context } = await open();
+    script = (turn) => drip(turn, text, 12, 40);
+    await send(page, "写");
+    await waitFor(page, `document.querySelector(".md")?.textContent.length > 100`);
+    await context.setOffline(true);
+    await page.evaluate(`window.dispatchEvent(new Event("offline"))`);
+    await sleep(4000);
+    expect(await textOf(page, ".status-text")).toContain("离线");
+    await context.setOffline(false);
+    await finished(page, 1, 30_000);
+    expect((await stored(page)).content).toBe(text);
+    expect(await heldText(page)).toBe(text);
+    await context.close();
+  }, 45_000);
+
+  test("a page from the back/forward cache takes up the stream again", async () => {
+    const { page, context } = await open();
+    script = (turn) => drip(turn, text, 12, 150);
+    await send(page, "写");
+    await waitFor(page, `document.querySelector(".md")?.textContent.length > 100`);
+    let streams = 0;
+    page.on("request", (request) => {
+      if (request.url().endsWith("/api/events")) streams++;
+    });
+    await page.evaluate(`window.dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }))`);
+    await until(() => streams > 0 || undefined, 5000, "a new stream");
+    await finished(page, 1, 20_000);
+    expect(await heldText(page)).toBe(text);
+    await context.close();
+  }, 30_000);
+
+  test("a gap in the text is closed by a snapshot, without a word to the reader", async () => {
+    const { page, context } = await open();
+    let broken = 0;
+    await page.route("**/api/events", async (route) => {
+      // The first stream ends in the middle of the answer with a chunk that does not fit.
+      if (broken++ > 0) return await route.continue();
+      await route.fulfill({
+        contentType: "text/event-stream",
+        body: `data: {"type":"hello","epoch":"x","rev":0,"user":{"username":"admin","displayName":"管理员"}}\n\ndata: {"type":"chunk","turnId":"zz","generation":0,"offset":50,"content":"洞"}\n\n`,
+      });
+    });
+    await page.reload();
+    script = (turn) => drip(turn, text, 24, 300);
+    await send(page, "写");
+    await finished(page, 1, 20_000);
+    expect(broken).toBeGreaterThan(1);
+    expect(await heldText(page)).toBe(text);
+    expect(await page.evaluate<string>("document.body.textContent")).not.toContain("洞");
+    await context.close();
+  }, 30_000);
+
+  test("two tabs on one conversation show the same, also while it streams", async () => {
+    const { page, context } = await open();
+    script = (turn) => drip(turn, text, 24, 150);
+    await send(page, "写");
+    await waitFor(page, "location.pathname.startsWith('/c/')");
+    const second = (await openPage(context, gate.url)).page;
+    await second.goto(page.url());
+    await finished(page, 1, 20_000);
+    await finished(second, 1, 20_000);
+    const body = `document.querySelector(".messages").textContent`;
+    expect(await second.evaluate<string>(body)).toBe(await page.evaluate<string>(body));
+    await send(second, "从另一边");
+    await finished(page, 2, 20_000);
+    expect(await page.locator(".msg.user").count()).toBe(2);
+    await context.close();
+  }, 30_000);
+});
+
+describe("ends", () => {
+  test("stop keeps the text, says so, and nothing more appears; Escape does it too", async () => {
+    const { page, context } = await open();
+    script = (turn) => drip(turn, PARAGRAPH.repeat(50), 12, 100);
+    for (const how of ["button", "Escape"]) {
+      await send(page, "写");
+      await waitFor(page, `document.querySelector(".md.streaming")?.textContent.length > 50`);
+      if (how === "button") await page.click(".send[data-mode=stop]");
+      else await page.keyboard.press("Escape");
+      await page.waitForSelector(".msg:last-child .ended");
+      expect(await page.locator(".ended").last().textContent()).toBe("已停止");
+      const length = await page.evaluate<number>(`[...document.querySelectorAll(".md")].at(-1).textContent.length`);
+      await until(() => turns.at(-1)!.signal.aborted || undefined, 5000, "the bot to be told");
+      await until(async () => (await stored(page)).state === "cancelled", 5000, "the cancelled state");
+      expect(length).toBeGreaterThan(50);
+      await page.waitForSelector(".send[data-mode=send]");
+    }
+    await page.reload();
+    await page.waitForSelector(".ended");
+    expect(await textOf(page, ".ended")).toBe("已停止");
+    await context.close();
+  });
+
+  test("a bot that fails or goes away ends the answer with a reason, and it can be tried again", async () => {
+    const { page, context } = await open();
+    script = async (turn) => {
+      turn.write("写了一半");
+      await sleep(100);
+      await turn.fail({ code: "model_down", message: "模型超时", retryable: false });
+    };
+    await send(page, "写");
+    await page.waitForSelector(".ended.failed");
+    expect(await textOf(page, ".ended.failed")).toContain("已中断");
+    expect(await textOf(page, ".md")).toBe("写了一半");
+    expect(await page.locator(".streaming").count()).toBe(0);
+    script = (turn) => turn.write("这次好了");
+    await page.click('.ended [data-act="regenerate"]');
+    await waitFor(page, `document.querySelector(".md")?.textContent === "这次好了"`);
+    await page.waitForSelector(".pager");
+    await page.click('[data-act="version-prev"]');
+    await waitFor(page, `document.querySelector(".md")?.textContent === "写了一半"`);
+    await context.close();
+  });
+
+  test("what the bot does is shown while it works, folds to one line after, and is not copied", async () => {
+    const { page, context } = await open();
+    script = async (turn) => {
+      turn.event({ kind: "tool", tool: { id: "1", name: "查询天气", phase: "start" } });
+      await sleep(600);
+      turn.event({ kind: "status", text: "正在整理" });
+      await sleep(600);
+      turn.write("晴。");
+    };
+    await send(page, "天气");
+    await waitFor(page, `document.querySelector(".when.live")?.textContent.includes("查询天气")`);
+    await waitFor(page, `document.querySelector(".when.live")?.textContent.includes("正在整理")`);
+    await finished(page);
+    expect(await textOf(page, ".steps summary")).toMatch(/^已处理 [\d.]+ 秒$/);
+    expect(await page.evaluate<boolean>(`document.querySelector(".steps").open`)).toBe(false);
+    expect(await heldText(page)).toBe("晴。");
+    await context.close();
+  });
+
+  test("after a minute of silence the page says it still waits, with a clock", async () => {
+    const { page, context } = await open();
+    await page.clock.install();
+    script = held;
+    await send(page, "慢慢想");
+    await page.waitForSelector(".when.live");
+    await page.clock.runFor(64_000);
+    await waitFor(page, `/仍在处理 · 1:0\\d/.test(document.querySelector(".when.live")?.textContent)`);
+    await page.click(".send[data-mode=stop]");
+    await page.waitForSelector(".ended");
+    await context.close();
+  });
+});
+
+describe("a 100 kB answer at 200 pieces a second", () => {
+  test("no long task, no touched frozen block, at most one drawing a frame, and it follows", async () => {
+    const { page, context } = await open();
+    script = (turn) => turn.write("```bash\necho 1\n```\n\n完"); // the colours are loaded before measuring
+    await send(page, "热身");
+    await finished(page);
+    await page.waitForSelector(".h-built_in, .h-keyword");
+    await page.evaluate(`(() => {
+      const m = (window.__m = { tasks: [], touched: 0, gaps: [], frames: 0, drawings: 0 });
+      new PerformanceObserver((list) => { for (const e of list.getEntries()) m.tasks.push(e.duration); }).observe({ entryTypes: ["longtask"] });
+      let drawn = false;
+      const watch = (md) => new MutationObserver((records) => {
+        if (!drawn) { m.drawings++; drawn = true; }
+        for (const r of records) {
+          let block = r.target;
+          if (block === md) {
+            for (const n of r.removedNodes) if (n.__frozen) m.touched++;
+            continue;
+          }
+          while (block && block.parentNode !== md) block = block.parentNode;
+          const inCode = r.target.nodeName === "CODE" || r.target.parentNode?.nodeName === "CODE";
+          if (block?.__frozen && !inCode) m.touched++;
+        }
+        const all = md.children;
+        for (let i = all.length - 3; i >= 0 && !all[i].__frozen; i--) all[i].__frozen = true;
+      }).observe(md, { childList: true, subtree: true, characterData: true });
+      const scroller = document.querySelector(".scroller");
+      let begun = false;
+      const frame = () => {
+        m.frames++; drawn = false;
+        const md = document.querySelector(".md.streaming");
+        if (md && !begun) { begun = true; watch(md); }
+        if (begun) m.gaps.push(scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight);
+        requestAnimationFrame(frame);
+      };
+      requestAnimationFrame(frame);
+    })()`);
+    script = (turn) => drip(turn, LONG);
+    await send(page, "长文");
+    await finished(page, 2, 60_000);
+    const m = await page.evaluate<{
+      tasks: number[];
+      touched: number;
+      gaps: number[];
+      frames: number;
+      drawings: number;
+    }>("window.__m");
+    const longest = Math.max(0, ...m.tasks);
+    console.log(
+      `100 kB stream: longest task ${longest.toFixed(0)} ms over 50, ${m.tasks.length} long tasks, ${m.drawings} drawings in ${m.frames} frames, largest gap ${Math.max(...m.gaps).toFixed(1)} px`,
+    );
+    expect(m.tasks).toEqual([]);
+    expect(m.touched).toBe(0);
+    expect(m.drawings).toBeLessThanOrEqual(m.frames);
+    // The last frames: what is pinned stays at the end in each.
+    expect(m.gaps.filter((gap) => gap > 2)).toEqual([]);
+    expect((await stored(page)).content).toBe(LONG);
+    await context.close();
+  }, 90_000);
+
+  test("on a four times slower machine no task is longer than 200 ms", async () => {
+    const { page, context } = await open();
+    script = (turn) => turn.write("```bash\necho 1\n```\n\n完");
+    await send(page, "热身");
+    await finished(page);
+    await page.waitForSelector(".h-built_in, .h-keyword");
+    const cdp = await context.newCDPSession(page);
+    await cdp.send("Emulation.setCPUThrottlingRate", { rate: 4 });
+    await page.evaluate(`(() => {
+      window.__t = [];
+      new PerformanceObserver((list) => { for (const e of list.getEntries()) window.__t.push(e.duration); }).observe({ entryTypes: ["longtask"] });
+    })()`);
+    script = (turn) => drip(turn, LONG);
+    await send(page, "长文");
+    await finished(page, 2, 80_000);
+    const longest = Math.max(0, ...(await page.evaluate<number[]>("window.__t")));
+    console.log(`100 kB stream, 4x slower: longest task ${longest.toFixed(0)} ms`);
+    expect(longest).toBeLessThanOrEqual(200);
+    await context.close();
+  }, 100_000);
+});
+
+describe("following", () => {
+  test("a reader who scrolls up is left alone; the button and one's own message take hold again", async () => {
+    const { page, context } = await open();
+    script = (turn) => turn.write(PARAGRAPH.repeat(8));
+    await send(page, "先来一篇");
+    await finished(page);
+    script = (turn) => drip(turn, PARAGRAPH.repeat(60), 24, 150);
+    await send(page, "再来");
+    await waitFor(page, `document.querySelector(".md.streaming")?.textContent.length > 2500`);
+    await page.mouse.move(700, 400);
+    await page.mouse.wheel(0, -200);
+    await page.waitForSelector(".latest:not([hidden])");
+    await sleep(100);
+    const top = `document.querySelector(".scroller").scrollTop`;
+    const positions = await page.evaluate<number[]>(`new Promise((done) => {
+      const out = []; const end = performance.now() + 1200;
+      const frame = () => { out.push(${top}); performance.now() < end ? requestAnimationFrame(frame) : done(out); };
+      frame();
+    })`);
+    expect(Math.max(...positions) - Math.min(...positions)).toBeLessThanOrEqual(1);
+    await page.click(".latest");
+    const gap = `(() => { const s = document.querySelector(".scroller"); return s.scrollHeight - s.scrollTop - s.clientHeight; })()`;
+    expect(await page.evaluate<number>(gap)).toBeLessThanOrEqual(2);
+    await page.locator(".scroller").focus();
+    await page.keyboard.press("PageUp");
+    await page.waitForSelector(".latest:not([hidden])");
+    await page.click(".send[data-mode=stop]");
+    await page.waitForSelector(".ended");
+    script = (turn) => turn.write("好");
+    await send(page, "我说");
+    await finished(page, 3);
+    expect(await page.evaluate<number>(gap)).toBeLessThanOrEqual(2);
+    expect(await page.isHidden(".latest")).toBe(true);
+    await context.close();
+  }, 30_000);
+
+  test("the question just sent settles near the top and the answer fills the room below", async () => {
+    const { page, context } = await open();
+    script = (turn) => turn.write(PARAGRAPH.repeat(4));
+    await send(page, "一");
+    await finished(page);
+    script = async (turn) => {
+      turn.write("短");
+      await sleep(600);
+      turn.write("答");
+    };
+    await send(page, "二");
+    await waitFor(page, `document.querySelectorAll(".msg.bot").length === 2`);
+    const y = `[...document.querySelectorAll(".msg.user")].at(-1).getBoundingClientRect().top`;
+    const first = await page.evaluate<number>(y);
+    expect(first).toBeLessThan(160);
+    await finished(page, 2);
+    expect(Math.abs((await page.evaluate<number>(y)) - first)).toBeLessThanOrEqual(2);
+    await context.close();
+  });
+});
