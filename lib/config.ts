@@ -8,6 +8,7 @@
  */
 import { DEFAULTS, NO_LIMIT } from "./config/defaults.ts";
 import { configShape, type Parsed, type ParseOptions } from "./config/fields.ts";
+import type { ModelEntry } from "./config/models.ts";
 import { crossCheck, warningsOf } from "./config/rules.ts";
 import type { Env, ReadFile } from "./config/secrets.ts";
 import { completeSignIn, type SignIn } from "./config/signin.ts";
@@ -74,7 +75,7 @@ export type Config = {
   language: "zh" | "en";
   limits: Limits;
   signIn: SignIn;
-  models: unknown[];
+  models: ModelEntry[];
 };
 
 const portOf = (env: Env, faults: Fault[]): number | undefined => {

@@ -14,6 +14,7 @@ import { createHttp, type Call, type Route } from "./http.ts";
 import { createInbox, type Inbox } from "./inbox.ts";
 import { addressKey, createBuckets, createCounter } from "./limits.ts";
 import type { Log } from "./log.ts";
+import { createModels } from "./models/set.ts";
 import { createPeople } from "./people.ts";
 import { createPasswordCheck } from "./passwords.ts";
 import { ERRORS, Reject } from "./protocol.ts";
@@ -214,6 +215,9 @@ export const createGateway = async ({
     ...socketRoutes(gate),
   ];
 
+  const models = createModels({ log, env: process.env });
+  let ownUrl: string | undefined;
+
   // ── clocks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   const timers: ReturnType<typeof setInterval>[] = [];
@@ -289,7 +293,9 @@ export const createGateway = async ({
           ? `[${config.host}]`
           : config.host;
     const port = server.port!;
-    return { port, url: `http://${host}:${port}` };
+    ownUrl = `http://${host}:${port}`;
+    models.apply(config, ownUrl);
+    return { port, url: ownUrl };
   };
 
   const until = async (done: () => boolean, ms: number): Promise<void> => {
@@ -301,6 +307,7 @@ export const createGateway = async ({
     for (const timer of timers.splice(0)) clearInterval(timer);
     clearTimeout(botsTimer);
     streams.closeAll();
+    await models.close();
     bots.closeAll();
     await turns.flush();
     await Bun.sleep(20); // close frames and last bytes leave before the sockets are cut
@@ -329,6 +336,7 @@ export const createGateway = async ({
       config = { ...next, host, port, dataDir: config.dataDir, synchronous };
       sessions.recheck();
       bots.recheck();
+      if (ownUrl !== undefined) models.apply(config, ownUrl);
       streams.endWhere((sse) => !people.has(sse.user));
     },
 

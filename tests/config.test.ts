@@ -110,7 +110,7 @@ describe("a config that is accepted", () => {
       },
       limits: { streams: 0, queuedTurns: 5, bodyBytes: 1 },
       signIn: { feishu: { appId: "x", appSecret: "y", tenants: ["t"] } },
-      models: [{ id: "m" }],
+      models: [{ id: "m", echo: true }],
     });
     expect(config.publicUrl).toBe("https://nexus.example.com");
     expect(config.bots.get("my-bot")).toEqual({
@@ -196,7 +196,7 @@ test("described, a config shows every default and no secret", async () => {
         feishu: { appId: "a", appSecret: "CANARY-5" },
         oidc: [{ id: "i", name: "I", issuer: "http://127.0.0.1", clientId: "c", clientSecret: "CANARY-6" }],
       },
-      models: [{ id: "m", key: "CANARY-7" }],
+      models: [{ id: "m", echo: true, key: "CANARY-7" }],
       limits: { streams: 0 },
     }),
   );
@@ -209,7 +209,7 @@ test("described, a config shows every default and no secret", async () => {
     users: { a: { password: "*** (plain)" }, b: { password: "*** (argon2id)" } },
     bots: { x: { token: ["***"], users: ["a"] } },
     limits: { streams: 0, bots: 1000 },
-    models: [{ id: "m", key: "***" }],
+    models: [{ id: "m", echo: true, key: "***" }],
   });
 });
 

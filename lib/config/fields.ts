@@ -5,6 +5,7 @@
  */
 import { botIdShape } from "../frames.ts";
 import { int, list, mapOf, maybe, num, oneOf, type Of, type Shape, text } from "../shape.ts";
+import { modelsShape } from "./models.ts";
 import { ancestorShape, blockShape, hostShape, originShape, publicUrlShape } from "./network.ts";
 import { type Env, FLOOR, passwordShape, type ReadFile, secret } from "./secrets.ts";
 import { signInShape } from "./signin.ts";
@@ -114,7 +115,7 @@ export const configShape = (env: Env, readFile: ReadFile, { hashFloor = FLOOR }:
       }),
     ),
     signIn: maybe(signInShape(env, readFile)),
-    models: maybe(list((value: unknown) => value, 1_000)),
+    models: maybe(modelsShape(env, readFile)),
   });
 };
 

@@ -77,7 +77,8 @@ const readMessage = (value: unknown, path: string): Said => {
   const said: Said = { role, text: "", files: [] };
   const { content } = value;
   if (typeof content === "string") said.text = content;
-  else if (Array.isArray(content)) content.forEach((part, i) => readPart(part, `${path}.content[${i}]`, said));
+  else if (Array.isArray(content))
+    for (const [i, part] of content.entries()) readPart(part, `${path}.content[${i}]`, said);
   else if (content !== null && content !== undefined)
     throw bad(`${path}.content`, "应为文字或内容列表", "text or a list of parts");
   return said;

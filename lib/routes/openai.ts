@@ -30,7 +30,10 @@ const toContext = ({ role, text, files }: Said): Context[number] => ({
 
 const newest = (messages: Context): Context => {
   let chars = 0;
-  const from = messages.findLastIndex(({ content }) => (chars += content.length) > CONTEXT_CHARS);
+  const from = messages.findLastIndex(({ content }) => {
+    chars += content.length;
+    return chars > CONTEXT_CHARS;
+  });
   return messages.slice(from + 1);
 };
 

@@ -1,0 +1,104 @@
+/**
+ * One model as a bot: an entry of `models` in config.json, of a bots.json, or the options of `nexus bot`.
+ *
+ * Four kinds, told apart by which field is there: `openai` and `anthropic` (the address of a service), `command` (a program
+ * per message), `echo`. Refuses to start anything: lib/models/ does.
+ */
+import { botIdShape } from "../frames.ts";
+import { type Fault, flag, int, list, maybe, num, type Of, type Shape, text } from "../shape.ts";
+import { type Env, type ReadFile, secret } from "./secrets.ts";
+import { strict } from "./strict.ts";
+
+/** A model with more context than this costs more than an operator expects of a default. */
+export const HISTORY_TOKENS = 16_000;
+/** Below the gateway's default turnTimeout of 300 s, so that the person is told what was silent. */
+export const MODEL_TIMEOUT_MS = 240_000;
+
+const KINDS = ["openai", "anthropic", "command", "echo"] as const;
+export type ModelKind = (typeof KINDS)[number];
+
+const serviceUrl: Shape<string> = (value, path, faults) => {
+  const url = typeof value === "string" && value.length <= 2_000 && URL.canParse(value) ? new URL(value) : undefined;
+  // A name and password would stand in the log of every proxy on the way; a key has its own field.
+  if (url && /^https?:$/.test(url.protocol) && !url.username && !url.password) return value as string;
+  faults.push({
+    path,
+    say: { zh: "应为 http(s) 地址，如 https://example.com/v1", en: "an http(s) URL such as https://example.com/v1" },
+  });
+  return "";
+};
+
+const plainObject: Shape<Record<string, unknown>> = (value, path, faults) => {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  faults.push({ path, say: { zh: "应为 JSON 对象", en: "a JSON object" } });
+  return {};
+};
+
+const fieldsOf = (env: Env, readFile: ReadFile) => {
+  const hidden = secret(env, readFile);
+  return strict({
+    id: botIdShape,
+    name: maybe(text(1, 64, /^[^\p{Cc}]+$/u, { zh: "不能含控制字符", en: "no control characters" })),
+    openai: maybe(serviceUrl),
+    anthropic: maybe(serviceUrl),
+    command: maybe(text(1, 10_000)),
+    echo: maybe(flag),
+    model: maybe(text(1, 256)),
+    key: maybe(hidden),
+    system: maybe(text(0, 100_000)),
+    historyTokens: maybe(int(0, 10_000_000)),
+    maxTokens: maybe(int(1, 10_000_000)),
+    /** Milliseconds of silence. */
+    timeout: maybe(int(10, 3_600_000)),
+    /** Further fields of the request: temperature and the like. */
+    options: maybe(plainObject),
+    /** The bot's own token, where the gateway wants one. */
+    token: maybe(hidden),
+    pools: maybe(list(botIdShape, 16)),
+    weight: maybe(num(0, 1_000)),
+    maxConcurrency: maybe(int(1, 100_000)),
+    description: maybe(text(0, 500)),
+    suggestions: maybe(list(text(1, 200), 8)),
+  });
+};
+
+export type ModelEntry = Of<ReturnType<typeof fieldsOf>>;
+
+/** Which of the four it is. */
+export const kindOf = (entry: ModelEntry): ModelKind =>
+  KINDS.find((kind) => entry[kind] !== undefined && entry[kind] !== false) ?? "echo";
+
+const fault = (faults: Fault[], path: string, zh: string, en: string): void =>
+  void faults.push({ path, say: { zh, en } });
+
+/** One entry; exactly one kind, and a model's name where a service needs one. */
+export const modelShape = (env: Env, readFile: ReadFile): Shape<ModelEntry> => {
+  const shape = fieldsOf(env, readFile);
+  return (value, path, faults) => {
+    const before = faults.length;
+    const entry = shape(value, path, faults);
+    if (faults.length > before) return entry;
+    const kinds = KINDS.filter((kind) => entry[kind] !== undefined && entry[kind] !== false);
+    if (kinds.length !== 1)
+      fault(faults, path, `应恰好有 ${KINDS.join("、")} 之一`, `exactly one of ${KINDS.join(", ")}`);
+    if ((entry.openai !== undefined || entry.anthropic !== undefined) && entry.model === undefined)
+      fault(faults, path ? `${path}.model` : "model", "缺少模型的名字", "the name of the model is missing");
+    return entry;
+  };
+};
+
+/** A list of entries, each id once. */
+export const modelsShape = (env: Env, readFile: ReadFile): Shape<ModelEntry[]> => {
+  const entries = list(modelShape(env, readFile), 1_000);
+  return (value, path, faults) => {
+    const out = entries(value, path, faults);
+    const seen = new Set<string>();
+    for (const [i, entry] of (out ?? []).entries()) {
+      if (entry?.id === undefined) continue;
+      if (seen.has(entry.id))
+        fault(faults, `${path}[${i}].id`, `${entry.id} 出现了两次`, `${entry.id} stands there twice`);
+      seen.add(entry.id);
+    }
+    return out;
+  };
+};

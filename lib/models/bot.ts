@@ -1,0 +1,158 @@
+/**
+ * A model as a bot: connected over the real /bot-ws with the bot library everybody has, one kind of answer per entry.
+ *
+ * What must stay true: a turn ends in an answer or in a sentence that says what failed; what the model is told comes from
+ * the gateway with each chat, so nothing is lost with this process. Refuses to log what people or models said.
+ */
+import { type Bot, type BotState, connectBot, type Turn } from "../../plugin/client.ts";
+import { HISTORY_TOKENS, kindOf, MODEL_TIMEOUT_MS, type ModelEntry } from "../config/models.ts";
+import type { Log } from "../log.ts";
+import type { Say, Usage } from "../protocol.ts";
+import { askAnthropic } from "./anthropic.ts";
+import { runCommand } from "./command.ts";
+import { type Asking, askOpenAi } from "./openai.ts";
+import { promptOf } from "./prompt.ts";
+import { ModelError, persist, silenceGuard } from "./upstream.ts";
+
+/** While nothing was said: the person sees that something happens, the gateway that the bot lives. */
+const TYPING_MS = 15_000;
+/** Thoughts come by the word; the page shows the newest ones, so often is enough. */
+const THOUGHT_MS = 500;
+const THOUGHT_CHARS = 300;
+
+export type ModelBotOptions = {
+  entry: ModelEntry;
+  /** The gateway: ws(s):// or http(s)://. */
+  url: string;
+  /** Used where the entry has none. */
+  token: string;
+  log: Log;
+  env: Record<string, string | undefined>;
+  /** What a command writes to its standard error. */
+  stderr?: (text: string) => void;
+  onState?: (state: BotState) => void;
+  /** For tests: the first wait before another try. */
+  firstWaitMs?: number;
+};
+
+/** In the language of the question: Chinese unless it has letters and no Chinese. */
+const sentence = ({ zh, en }: Say, question: string): string =>
+  /[a-z]/i.test(question) && !/\p{Script=Han}/u.test(question) ? en : zh;
+
+const typing = (turn: Turn): (() => void) => {
+  turn.event({ kind: "typing" });
+  const timer = setInterval(() => turn.event({ kind: "typing" }), TYPING_MS);
+  return () => clearInterval(timer);
+};
+
+const createThoughts = (turn: Turn) => {
+  let thought = "";
+  let toldAt = 0;
+  return (text: string): void => {
+    thought = (thought + text).slice(-THOUGHT_CHARS);
+    if (Date.now() - toldAt < THOUGHT_MS) return;
+    toldAt = Date.now();
+    turn.event({ kind: "reasoning", text: thought });
+  };
+};
+
+const askService = async (turn: Turn, options: ModelBotOptions): Promise<Usage | undefined> => {
+  const { entry, log, firstWaitMs } = options;
+  const ask = entry.openai === undefined ? askAnthropic : askOpenAi;
+  const prompt = await promptOf(turn, {
+    system: entry.system,
+    historyTokens: entry.historyTokens ?? HISTORY_TOKENS,
+  });
+  const stop = typing(turn);
+  const think = createThoughts(turn);
+  let spoke = false;
+  const attempt = async (): Promise<Usage | undefined> => {
+    const guard = silenceGuard(turn.signal, entry.timeout ?? MODEL_TIMEOUT_MS);
+    const asking: Asking = {
+      url: (entry.openai ?? entry.anthropic)!,
+      model: entry.model!,
+      key: entry.key,
+      prompt,
+      maxTokens: entry.maxTokens,
+      options: entry.options ?? {},
+      user: turn.conversationId && `nexus-${turn.conversationId}`,
+      signal: guard.signal,
+      touch: guard.touch,
+      say: (text) => {
+        if (!spoke) stop();
+        spoke = true;
+        turn.write(text);
+      },
+      think,
+    };
+    try {
+      return await ask(asking);
+    } catch (error) {
+      throw guard.explain(error);
+    } finally {
+      guard.end();
+    }
+  };
+  try {
+    return await persist(attempt, {
+      signal: turn.signal,
+      spoke: () => spoke,
+      firstWaitMs,
+      waiting: (ms, { code, say }) => {
+        log("warn", "model_retry", { bot: entry.id, turn: turn.id, code, inMs: Math.round(ms) });
+        turn.event({ kind: "status", text: sentence(say, turn.text) });
+      },
+    });
+  } finally {
+    stop();
+  }
+};
+
+const echo = (turn: Turn): void => {
+  turn.write(turn.text);
+  for (const { name, size } of turn.attachments) turn.write(`\n[${name}, ${size} bytes]`);
+};
+
+const answer = async (turn: Turn, options: ModelBotOptions): Promise<Usage | undefined> => {
+  const { entry, env, stderr = () => {} } = options;
+  const kind = kindOf(entry);
+  if (kind === "echo") echo(turn);
+  else if (kind === "command") {
+    const stop = typing(turn);
+    const timeoutMs = entry.timeout ?? MODEL_TIMEOUT_MS;
+    await runCommand(turn, { command: entry.command!, system: entry.system, timeoutMs, env, stderr }).finally(stop);
+  } else return askService(turn, options);
+  return undefined;
+};
+
+/** Connects one entry; the caller closes it. Throws on a bad URL. */
+export const startModelBot = (options: ModelBotOptions): Bot => {
+  const { entry, url, token, log, onState } = options;
+  const { id, name, pools, weight, maxConcurrency, description, suggestions } = entry;
+  return connectBot({
+    url,
+    token: entry.token ?? token,
+    botId: id,
+    botName: name ?? id,
+    // A question may be asked again after a crash; a program may have done something the first time.
+    caps: kindOf(entry) === "command" ? ["history"] : ["history", "idempotent"],
+    ...(pools && { pools }),
+    ...(weight !== undefined && { weight }),
+    ...(maxConcurrency !== undefined && { maxConcurrency }),
+    ...(description !== undefined && { description }),
+    ...(suggestions && { suggestions }),
+    ...(onState && { onState }),
+    log: (level, event, fields) => log(level, event.replace("bot.", "model_"), { bot: id, ...fields }),
+    async onTurn(turn) {
+      try {
+        const usage = await answer(turn, options);
+        if (!turn.signal.aborted) await turn.end(usage ? { usage } : {});
+      } catch (error) {
+        if (turn.signal.aborted) return;
+        if (!(error instanceof ModelError)) throw error;
+        log("warn", "model_failed", { bot: id, turn: turn.id, code: error.code });
+        await turn.fail({ code: error.code, message: sentence(error.say, turn.text), retryable: false });
+      }
+    },
+  });
+};
