@@ -13,6 +13,8 @@ import type { Log } from "./log.ts";
 import type { Say } from "./protocol.ts";
 import { createAccessStore } from "./store/access.ts";
 import { createAttachmentStore } from "./store/attachments.ts";
+import { createAuditStore } from "./store/audit.ts";
+import { createBotSettingsStore } from "./store/bots.ts";
 import { createCommitter } from "./store/commit.ts";
 import { createConversationStore } from "./store/conversations.ts";
 import { createInboxStore } from "./store/inbox.ts";
@@ -21,6 +23,7 @@ import { MIGRATIONS } from "./store/schema.ts";
 import { createSearchStore } from "./store/search.ts";
 import { createThreadStore } from "./store/threads.ts";
 import { createTurnStore } from "./store/turns.ts";
+import { createUsageStore } from "./store/usage.ts";
 
 /** Why the store could not be opened; `say` names the file and what to do. The process ends with exit code 1. */
 export class StoreRefused extends Error {
@@ -149,10 +152,23 @@ const makeDir = (dir: string): void => {
 
 const randomEpoch = (): string => crypto.getRandomValues(new Uint8Array(9)).toBase64({ alphabet: "base64url" });
 
-export type StoreOptions = { dir: string; synchronous: "normal" | "full"; now: () => number; log: Log };
+export type StoreOptions = {
+  dir: string;
+  synchronous: "normal" | "full";
+  now: () => number;
+  log: Log;
+  /** The name of the day it is (days.ts), by which use is counted; default: in UTC. */
+  today?: () => string;
+};
 
 /** Opens (or makes) the store in `dir`. Throws StoreRefused with a sentence when it must not or cannot be used. */
-export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
+export const openStore = ({
+  dir,
+  synchronous,
+  now,
+  log,
+  today = () => new Date(now()).toISOString().slice(0, 10),
+}: StoreOptions) => {
   makeDir(dir);
   const file = join(dir, "nexus.db");
   let unlock: () => void;
@@ -178,15 +194,16 @@ export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
 
   const counter = { value: top("SELECT max(rev) AS n FROM conversations") };
   const floor = Math.max(
-    ...["conversations", "messages", "turns", "attachments", "api_keys", "dead_letters"].map((table) =>
+    ...["conversations", "messages", "turns", "attachments", "api_keys", "dead_letters", "audit"].map((table) =>
       top(`SELECT max(id) AS n FROM ${table}`),
     ),
   );
   const ids = createIds(now, floor);
-  const committer = createCommitter(db, log, counter);
+  const usage = createUsageStore({ db, write: (op) => committer.write(op) }, today);
+  const committer = createCommitter(db, log, counter, usage.tally);
   const base = { db, write: committer.write, now, nextRev: () => ++counter.value };
 
-  const turns = createTurnStore({ ...base, ids });
+  const turns = createTurnStore({ ...base, ids, usage });
   const attachments = createAttachmentStore(base, ids, join(dir, "files"), log);
   attachments.clean();
 
@@ -202,6 +219,12 @@ export const openStore = ({ dir, synchronous, now, log }: StoreOptions) => {
     people: createPeopleStore(base),
     search: createSearchStore(base, () => counter.value),
     threads: createThreadStore(base),
+    audit: createAuditStore(base, ids),
+    botSettings: createBotSettingsStore(base),
+    usage,
+    /** Bytes of the database on disk, its write-ahead log included. */
+    bytes: (): number =>
+      [file, `${file}-wal`].reduce((sum, path) => sum + (statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0),
     write: committer.write,
     stats: committer.stats,
     flush: committer.flush,

@@ -16,12 +16,12 @@ const product = code.filter((file) => !file.startsWith("tests/"));
 
 /** The floors of the house: a file imports from its own floor or a lower one. The first pattern that fits counts. */
 const FLOORS: [name: string, pattern: RegExp][] = [
-  ["protocol", /^lib\/(protocol|shape|ids)\.ts$/],
+  ["protocol", /^lib\/(protocol|shape|ids|days|metrics)\.ts$/],
   ["store, limits, auth", /^lib\/(store|limits|auth|passwords|store\/.*|config\/first)(\.ts)?$/],
   ["config, log", /^lib\/(config|log|frames|bodies|config\/.*)(\.ts)?$/],
   [
     "bots, balance, streams, sessions",
-    /^lib\/(bots|botlist|admit|balance|streams|sse|people|sessions|turn|streams\/.*|bots\/.*|signin\/.*)(\.ts)?$/,
+    /^lib\/(bots|botlist|admit|balance|streams|sse|online|people|sessions|turn|quota|audit|botsettings|streams\/.*|bots\/.*|signin\/.*)(\.ts)?$/,
   ],
   ["turns", /^lib\/(turns|inbox|sync|turns\/.*)(\.ts)?$/],
   [

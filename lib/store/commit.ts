@@ -30,8 +30,16 @@ const isStorageError = (error: unknown): boolean =>
     String((error as { code?: unknown }).code ?? ""),
   );
 
-/** `counter` takes part in the transaction: its value is that of the last commit whenever nobody is writing. */
-export const createCommitter = (db: Database, log: Log, counter: { value: number }): Committer => {
+/**
+ * `counter` takes part in the transaction: its value is that of the last commit whenever nobody is writing. `tally` counts
+ * what the writes of a transaction say and stores the sums in it.
+ */
+export const createCommitter = (
+  db: Database,
+  log: Log,
+  counter: { value: number },
+  tally: { reset(): void; store(): void } = { reset: () => {}, store: () => {} },
+): Committer => {
   const begin = db.prepare("BEGIN IMMEDIATE");
   const commit = db.prepare("COMMIT");
   const rollback = db.prepare("ROLLBACK");
@@ -53,9 +61,11 @@ export const createCommitter = (db: Database, log: Log, counter: { value: number
   /** All of `batch` in one transaction; false when that failed and nothing of it is stored. */
   const together = (batch: Waiting[]): boolean => {
     const before = counter.value;
+    tally.reset();
     try {
       begin.run();
       const results = batch.map((one) => one.op());
+      tally.store();
       commit.run();
       batch.forEach((one, i) => {
         one.resolve(results[i]);

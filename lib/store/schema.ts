@@ -197,4 +197,62 @@ CREATE TABLE threads (
 CREATE INDEX threads_whole ON threads (whole);
 CREATE INDEX threads_tail ON threads (tail) WHERE tail IS NOT NULL;
 `,
+  `
+-- What admins set on the page about people, those of config.json too.
+CREATE TABLE person_settings (
+  username TEXT PRIMARY KEY,
+  disabled_at INTEGER,
+  messages_per_day INTEGER,               -- 0: no limit; null: as config.json says
+  messages_over INTEGER,                  -- what config.json said then; another value there counts
+  turns_at_once INTEGER,
+  password TEXT,                          -- argon2id, of users of config.json
+  password_over TEXT,                     -- mark of the password it replaces; another one there counts
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The same about bots.
+CREATE TABLE bot_settings (
+  bot TEXT PRIMARY KEY,
+  name TEXT,
+  users TEXT,
+  pools TEXT,
+  max_concurrency INTEGER,
+  token TEXT,                             -- SHA-256
+  disabled INTEGER NOT NULL DEFAULT 0,
+  over TEXT NOT NULL,                     -- digest of the entry in config.json then; another one there counts
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Days are those of the configured time zone. Counted in the commit that stores the message or ends the turn.
+CREATE TABLE usage_sent (
+  day TEXT NOT NULL,
+  user TEXT NOT NULL,
+  messages INTEGER NOT NULL,
+  PRIMARY KEY (day, user)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE usage_turns (
+  day TEXT NOT NULL,
+  user TEXT NOT NULL,
+  bot TEXT NOT NULL,                      -- '' when none had it
+  done INTEGER NOT NULL,
+  failed INTEGER NOT NULL,
+  cancelled INTEGER NOT NULL,
+  chars INTEGER NOT NULL,
+  prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  PRIMARY KEY (day, user, bot)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+  id INTEGER PRIMARY KEY,
+  actor TEXT NOT NULL,
+  action TEXT NOT NULL,
+  target TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  address TEXT NOT NULL,
+  created_at INTEGER NOT NULL
+) STRICT;
+`,
 ];

@@ -12,6 +12,7 @@ import { createChunkLog } from "./chunks.ts";
 import { createMessageWriter } from "./messages.ts";
 import type { ConversationRow, MessageRow } from "./rows.ts";
 import type { ThreadKeys } from "./threads.ts";
+import type { UsageStore } from "./usage.ts";
 
 export type TurnRow = {
   id: number;
@@ -82,7 +83,14 @@ export type EndTurn = {
 /** A clientId is remembered this long (docs/protocol.md). */
 const CLIENT_ID_MS = 24 * 3600_000;
 
-export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { ids: Ids }) => {
+export const createTurnStore = ({
+  db,
+  write,
+  ids,
+  now,
+  nextRev,
+  usage,
+}: StoreBase & { ids: Ids; usage: Pick<UsageStore, "sent" | "ended"> }) => {
   const { makeConversation, append, appendBotMessage, ...read } = createMessageWriter({ db, ids, now, nextRev });
   const chunks = createChunkLog({ db, write });
   const byClient = db.prepare<TurnRow, [string, string]>("SELECT * FROM turns WHERE user = ? AND client_id = ?");
@@ -217,6 +225,7 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
           at,
         });
         if (begin.thread) insertThread.run({ ...begin.thread, turn });
+        usage.sent(begin.user);
         return { turn, question: row, conversation };
       }),
 
@@ -271,6 +280,13 @@ export const createTurnStore = ({ db, write, ids, now, nextRev }: StoreBase & { 
           rev: nextRev(),
         };
         append(row, end.files, conversation, end.silent ? 0 : 1);
+        usage.ended({
+          user: turn.user,
+          bot: end.bot ?? "",
+          state: end.state,
+          chars: end.content.length,
+          usage: end.usage,
+        });
         return { row, conversation };
       }),
 
