@@ -14,6 +14,7 @@ import { createHttp, type Call, type Route } from "./http.ts";
 import { createInbox, type Inbox } from "./inbox.ts";
 import { addressKey, createBuckets, createCounter } from "./limits.ts";
 import type { Log } from "./log.ts";
+import { createOnline } from "./online.ts";
 import { createModels } from "./models/set.ts";
 import { createPeople } from "./people.ts";
 import { createPasswordCheck } from "./passwords.ts";
@@ -23,6 +24,7 @@ import { chatRoutes } from "./routes/chat.ts";
 import { conversationRoutes } from "./routes/conversations.ts";
 import { fileRoutes } from "./routes/files.ts";
 import { openAiRoutes } from "./routes/openai.ts";
+import { createSignInDoor } from "./routes/signin.ts";
 import { socketRoutes } from "./routes/socket.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { createSessions, type Sessions } from "./sessions.ts";
@@ -41,8 +43,6 @@ const BODY_SLACK = 1024 * 1024;
 const SOCKET_IDLE_S = 120;
 /** Open turns get this long after SIGTERM. */
 const DRAIN_MS = 25_000;
-/** "Who is online" goes out at most this often. */
-const BOTS_EVENT_MS = 100;
 
 export type GatewayOptions = {
   config: Config;
@@ -94,24 +94,9 @@ export const createGateway = async ({
     now,
   });
 
-  // ── who is online, to everyone who watches ──────────────────────────────────────────────────────────────────────
-
-  let botsTimer: ReturnType<typeof setTimeout> | undefined;
-  const toldBots = new Map<string, string>();
-  const tellBots = (): void => {
-    botsTimer = undefined;
-    const watching = new Set(streams.users());
-    for (const user of toldBots.keys()) if (!watching.has(user)) toldBots.delete(user);
-    for (const user of watching) {
-      const list = bots.list(user);
-      const text = JSON.stringify(list);
-      if (toldBots.get(user) === text) continue;
-      toldBots.set(user, text);
-      streams.toUser(user, { type: "bots", bots: list });
-    }
-  };
+  const online = createOnline({ bots: () => bots, streams });
   const botsChanged = (): void => {
-    botsTimer ??= setTimeout(tellBots, BOTS_EVENT_MS);
+    online.changed();
     turns.roomChanged();
   };
 
@@ -205,6 +190,7 @@ export const createGateway = async ({
 
   const http = createHttp({ config: current, people, sessions: () => sessions, botBySession: bots.bySession, log });
 
+  const signIn = createSignInDoor(gate);
   const routes: Route[] = [
     ...systemRoutes(gate),
     ...accountRoutes(gate),
@@ -213,6 +199,7 @@ export const createGateway = async ({
     ...fileRoutes(gate),
     ...openAiRoutes(gate),
     ...socketRoutes(gate),
+    ...signIn.routes,
   ];
 
   const models = createModels({ log, env: process.env });
@@ -249,6 +236,7 @@ export const createGateway = async ({
     },
     minute: (): void => {
       sessions.sweep();
+      signIn.sweep();
       quietly("chunks", store.turns.prune());
       quietly("access", store.access.sweep());
       quietly("inbox", store.inbox.sweep());
@@ -264,11 +252,14 @@ export const createGateway = async ({
       idleTimeout: IDLE_S,
       maxRequestBodySize: Math.max(config.limits.bodyBytes, config.limits.attachmentBytes) + BODY_SLACK,
       routes: http.table(routes) as never,
-      fetch: http.fallback(routes, async (request, path) =>
-        assetResponse(await page(), request, path, {
-          frameAncestors: config.frameAncestors,
-          language: config.language,
-        }),
+      fetch: http.fallback(
+        routes,
+        async (request, path) =>
+          signIn.beforePage(request, path) ??
+          assetResponse(await page(), request, path, {
+            frameAncestors: config.frameAncestors,
+            language: config.language,
+          }),
       ),
       error: http.failed,
       websocket: {
@@ -305,7 +296,7 @@ export const createGateway = async ({
 
   const stop = async (): Promise<void> => {
     for (const timer of timers.splice(0)) clearInterval(timer);
-    clearTimeout(botsTimer);
+    online.stop();
     streams.closeAll();
     await models.close();
     bots.closeAll();

@@ -1,0 +1,35 @@
+/**
+ * Who is online, told to everyone who watches: each person hears of the bots they may use, when that list has changed.
+ * Owns one timer and what each person was told last. Refuses to decide who may see a bot.
+ */
+import type { Bots } from "./bots.ts";
+import type { Streams } from "./streams.ts";
+
+/** "Who is online" goes out at most this often. */
+const BOTS_EVENT_MS = 100;
+
+export const createOnline = ({ bots, streams }: { bots: () => Bots; streams: Streams }) => {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const told = new Map<string, string>();
+
+  const tell = (): void => {
+    timer = undefined;
+    const watching = new Set(streams.users());
+    for (const user of told.keys()) if (!watching.has(user)) told.delete(user);
+    for (const user of watching) {
+      const list = bots().list(user);
+      const text = JSON.stringify(list);
+      if (told.get(user) === text) continue;
+      told.set(user, text);
+      streams.toUser(user, { type: "bots", bots: list });
+    }
+  };
+
+  return {
+    /** Something about the bots changed; told soon, together with what else changes until then. */
+    changed: (): void => {
+      timer ??= setTimeout(tell, BOTS_EVENT_MS);
+    },
+    stop: (): void => clearTimeout(timer),
+  };
+};
