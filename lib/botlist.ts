@@ -1,5 +1,6 @@
-/** The bots people see: connections grouped by bot. Pure. */
+/** The bots people see: connections grouped by bot, and the names a mention may call. */
 import type { Connection } from "./bots.ts";
+import type { Config } from "./config.ts";
 import type { BotInfo } from "./protocol.ts";
 
 const group = (list: Connection[]): BotInfo => {
@@ -28,4 +29,22 @@ export const listBots = (connections: Iterable<Connection>, allowed: (botId: str
     else groups.set(one.botId, [one]);
   }
   return [...groups.values()].map(group);
+};
+
+/** Names of bots that were online are kept for mentions; the oldest goes, so that invented ids cannot fill the memory. */
+const MAX_NAMES = 10_000;
+
+/** Everyone configured and everyone seen since the start: tells "offline" from "never heard of". */
+export const createBotNames = (config: () => Config) => {
+  const seen = new Map<string, string>();
+  return {
+    remember: ({ botId, name }: Pick<Connection, "botId" | "name">): void => {
+      seen.delete(botId);
+      seen.set(botId, name);
+      if (seen.size > MAX_NAMES) seen.delete(seen.keys().next().value!);
+    },
+    /** id → name, for mentions. */
+    all: (): Map<string, string> =>
+      new Map([...[...config().bots].map(([id, entry]) => [id, entry.name ?? id] as const), ...seen]),
+  };
 };

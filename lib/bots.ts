@@ -7,11 +7,14 @@
  * departures go to the functions given at creation.
  */
 import type { ServerWebSocket } from "bun";
-import { listBots } from "./botlist.ts";
-import { admit, mayUse, type Admitted } from "./admit.ts";
-import { digest, newSecret } from "./auth.ts";
+import { createBotNames, listBots } from "./botlist.ts";
+import { admit, mayUse, type Admitted, type Verdict } from "./admit.ts";
+import { digest } from "./auth.ts";
+import { createOutlet, type Outlet } from "./bots/outlet.ts";
+import type { BotHooks } from "./bots/hooks.ts";
+import { createBotSessions } from "./bots/session.ts";
 import type { Config } from "./config.ts";
-import { parseFrame } from "./frames.ts";
+import { messageIdOf, parseFrame } from "./frames.ts";
 import type { Log } from "./log.ts";
 import {
   CLOSE,
@@ -35,8 +38,7 @@ export type SocketData = {
 };
 export type Socket = ServerWebSocket<SocketData>;
 
-export type Connection = Omit<Admitted, "caps"> & {
-  caps: Admitted["caps"];
+export type Connection = Admitted & {
   /** Tells instances of one botId apart, "" when the bot names none. */
   key: string;
   ws: Socket;
@@ -44,37 +46,24 @@ export type Connection = Omit<Admitted, "caps"> & {
   seenAt: number;
   pingAt: number;
   inFlight: number;
+  /** When it last finished a turn, or registered; never the same moment twice, so that ties are fair within a millisecond. */
   idleSince: number;
   draining: boolean;
-  /** Frames that must wait for the socket to drain, and since when. */
-  outbox: string[];
-  outboxBytes: number;
-  blockedAt: number | undefined;
+  outlet: Outlet;
   badFrames: number;
+  /** Frames about turns that were not given to it. */
+  strays: number;
   gone: boolean;
   /** It presented the session of the connection before it, so that one's turns are its own. */
   resumed: boolean;
-};
-
-export type BotHooks = {
-  /** In the Map and told so; `replaced` is the connection it took the place of. Returns what to list as pending. */
-  joined(connection: Connection, replaced: Connection | undefined): void;
-  /** For `registered.pending`, asked before `joined`. */
-  pending(connection: Connection): { id: string; seq: number }[];
-  frame(connection: Connection, frame: Exclude<BotFrame, RegisterFrame | { type: "pong" }>): void;
-  left(connection: Connection): void;
-  /** Who is online, or what they can, changed. */
-  changed(): void;
 };
 
 /** Without a register within this time a socket is closed (PROMISES L5). */
 export const REGISTER_MS = 5_000;
 /** Over this many frames that cannot be parsed, a bot is told not to come back. */
 const MAX_BAD_FRAMES = 10;
-/** Frames waiting behind a full socket: three of the largest. */
-const OUTBOX_FRAMES_BYTES = 3;
-/** A bot whose socket takes nothing for this long is too slow. */
-const BLOCKED_MS = 30_000;
+/** A close frame waits behind what the peer has not read: it has this long to see the code before the socket is ended. */
+const CLOSE_GRACE_MS = 5_000;
 
 export const createBots = (deps: {
   config: () => Config;
@@ -85,14 +74,22 @@ export const createBots = (deps: {
 }) => {
   const { config, store, log, now, hooks } = deps;
   const connections = new Map<string, Connection>();
-  /** Names seen since the start: tells "offline" from "never heard of". */
-  const known = new Map<string, string>();
+  const names = createBotNames(config);
   const sockets = new Set<Socket>();
+  const sessions = createBotSessions(store, now);
 
   const keyOf = (botId: string, instance: string): string => `${botId}\n${instance}`;
 
+  const sweepSilent = (): void => {
+    for (const ws of [...sockets])
+      if (!ws.data.connection && !ws.data.registering && now() - ws.data.openedAt >= REGISTER_MS)
+        closeSocket(ws, "no_register");
+  };
+
   const closeSocket = (ws: Socket, reason: CloseReason, text: string = reason): void => {
+    const full = ws.getBufferedAmount() > 0;
     ws.close(CLOSE[reason], text);
+    if (full) setTimeout(() => ws.terminate(), CLOSE_GRACE_MS).unref();
   };
 
   const close = (connection: Connection, reason: CloseReason): void => {
@@ -100,15 +97,13 @@ export const createBots = (deps: {
     log("warn", "bot_closed", { bot: connection.botId, instance: connection.instance, reason });
     drop(connection);
     closeSocket(connection.ws, reason);
-    // The close frame waits behind what the peer does not read: end the socket once it had its chance.
-    if (reason === "too_slow" || reason === "no_pong") setTimeout(() => connection.ws.terminate(), 1000).unref();
   };
 
   /** Takes it out of the Map and tells the turns. Idempotent. */
   const drop = (connection: Connection): void => {
     if (connection.gone) return;
     connection.gone = true;
-    connection.outbox = [];
+    connection.outlet.drop();
     if (connections.get(connection.key) === connection) connections.delete(connection.key);
     hooks.left(connection);
     hooks.changed();
@@ -117,54 +112,23 @@ export const createBots = (deps: {
   /** False when the frame could not be taken: the connection is closed then. */
   const sendText = (connection: Connection, json: string): boolean => {
     if (connection.gone) return false;
-    const limit = config().limits.frameBytes;
-    if (connection.outbox.length > 0 || connection.ws.getBufferedAmount() > limit) {
-      connection.outboxBytes += json.length;
-      if (connection.outboxBytes > limit * OUTBOX_FRAMES_BYTES) {
-        close(connection, "too_slow");
-        return false;
-      }
-      connection.outbox.push(json);
-      connection.blockedAt ??= now();
-      return true;
-    }
-    if (connection.ws.send(json) === 0) {
-      close(connection, "too_slow");
-      return false;
-    }
-    return true;
+    if (connection.outlet.send(json)) return true;
+    close(connection, "too_slow");
+    return false;
   };
 
   const send = (connection: Connection, frame: GatewayFrame): boolean => sendText(connection, JSON.stringify(frame));
 
-  const refuse = (ws: Socket, frame: RegisterFrame, reason: CloseReason, error: string): void => {
+  const refuse = (ws: Socket, frame: RegisterFrame, { reason, error }: Verdict & { ok: false }): void => {
     log("warn", "bot_refused", { bot: frame.botId, address: ws.data.address, reason });
     ws.send(JSON.stringify({ type: "registered", success: false, error, ...(frame.proto && { code: reason }) }));
     closeSocket(ws, reason, error);
   };
 
-  /** The new session secret of a v2 bot, and whether it brought the old one. Rotated at each registration. */
-  const rotate = async (
-    admitted: Admitted,
-    presented: string | undefined,
-  ): Promise<{ session: string; resumed: boolean }> => {
-    const row = store.access.botSession(admitted.botId, admitted.instance);
-    const hash = presented === undefined ? undefined : digest(presented);
-    const resumed = hash !== undefined && row !== undefined && (hash === row.hash || hash === row.previous);
-    const session = newSecret("nxb_");
-    await store.access.putBotSession({
-      bot: admitted.botId,
-      instance: admitted.instance,
-      hash: digest(session),
-      previous: resumed ? hash : null,
-      updated_at: now(),
-    });
-    return { session, resumed };
-  };
-
   const join = (ws: Socket, admitted: Admitted, resumed: boolean, session: string | undefined): void => {
     const key = keyOf(admitted.botId, admitted.instance);
     const replaced = connections.get(key);
+    if (!replaced && isFull()) return refuseFull(ws, admitted);
     const at = now();
     const connection: Connection = {
       ...admitted,
@@ -176,22 +140,26 @@ export const createBots = (deps: {
       inFlight: 0,
       idleSince: at,
       draining: false,
-      outbox: [],
-      outboxBytes: 0,
-      blockedAt: undefined,
+      outlet: createOutlet(ws, () => config().limits.frameBytes, now),
       badFrames: 0,
+      strays: 0,
       gone: false,
       resumed,
     };
     if (replaced) {
       log("warn", "bot_replaced", { bot: replaced.botId, instance: replaced.instance, address: ws.data.address });
       replaced.gone = true;
-      replaced.outbox = [];
+      replaced.outlet.drop();
       closeSocket(replaced.ws, "replaced");
     }
     ws.data.connection = connection;
     connections.set(key, connection);
-    known.set(admitted.botId, admitted.name);
+    names.remember(admitted);
+    if (admitted.pools.length === 0)
+      log("warn", "bot_without_pool", {
+        bot: admitted.botId,
+        hint: "every pool it asked for is reserved by an entry of `bots` in the config: people reach it only by name",
+      });
     const { frameBytes, attachmentBytes } = config().limits;
     const v2 = session !== undefined && {
       proto: PROTO,
@@ -213,30 +181,34 @@ export const createBots = (deps: {
     hooks.changed();
   };
 
+  const isFull = (): boolean => config().limits.bots > 0 && connections.size >= config().limits.bots;
+
+  /** Not a code of its own: a bot that comes back later may find room (4002 is in the range that comes back). */
+  const refuseFull = (ws: Socket, { botId, proto }: Pick<Admitted, "botId" | "proto">): void => {
+    const error = `At most ${config().limits.bots} bots (limits.bots)`;
+    log("warn", "bot_refused", { bot: botId, address: ws.data.address, reason: "limits.bots" });
+    ws.send(
+      JSON.stringify({ type: "registered", success: false, error, ...(proto === 2 && { code: "rate_limited" }) }),
+    );
+    closeSocket(ws, "too_slow", "limits.bots");
+  };
+
   const register = (ws: Socket, frame: RegisterFrame): void => {
     if (ws.data.registering || ws.data.connection)
       throw new Reject("bad_request", { zh: "这个连接已经注册", en: "this connection is registered already" });
     const { token, session, ...asked } = frame;
-    const verdict = admit(config(), asked, digest(token ?? ""));
-    if (!verdict.ok) return refuse(ws, frame, verdict.reason, verdict.error);
-    const max = config().limits.bots;
-    const key = keyOf(verdict.botId, verdict.instance);
-    if (max > 0 && connections.size >= max && !connections.has(key)) {
-      ws.send(
-        JSON.stringify({
-          type: "registered",
-          success: false,
-          error: `At most ${max} bots (limits.bots)`,
-          ...(frame.proto && { code: "rate_limited" }),
-        }),
-      );
-      return closeSocket(ws, "too_slow", "limits.bots");
-    }
-    if (verdict.proto === 1) return join(ws, verdict, false, undefined);
+    const judge = (): Verdict => admit(config(), asked, digest(token ?? ""));
+    const verdict = judge();
+    if (!verdict.ok) return refuse(ws, frame, verdict);
+    if (isFull() && !connections.has(keyOf(verdict.botId, verdict.instance))) return refuseFull(ws, verdict);
     ws.data.registering = true;
-    rotate(verdict, session).then(
+    if (verdict.proto === 1) return join(ws, verdict, false, undefined);
+    sessions.rotate(verdict, session).then(
       ({ session, resumed }) => {
-        if (sockets.has(ws)) join(ws, verdict, resumed, session);
+        if (!sockets.has(ws)) return;
+        const still = judge(); // the config may have changed while the session was stored
+        if (still.ok) join(ws, still, resumed, session);
+        else refuse(ws, frame, still);
       },
       (error: unknown) => {
         log("error", "bot_session_failed", { bot: verdict.botId, error: String(error) });
@@ -245,9 +217,14 @@ export const createBots = (deps: {
     );
   };
 
+  /** A v1 bot speaks v1: what its frames would be in v2 is unknown to it, and so would be the answers. */
+  const understood = (connection: Connection, type: BotFrame["type"]): boolean =>
+    connection.proto === 2 || type === "reply" || type === "pong" || type === "register";
+
   const receive = (ws: Socket, data: string | Buffer): void => {
     const connection = ws.data.connection;
     if (connection?.gone) return; // replaced or closed: what it still says counts for nothing
+    if (connection) connection.seenAt = now();
     try {
       if (typeof data !== "string")
         throw new Reject("bad_request", { zh: "帧应为文本", en: "frames are text, not binary" });
@@ -257,25 +234,24 @@ export const createBots = (deps: {
         if (!ws.data.registering) ws.send(JSON.stringify({ type: "error", message: "Not registered" }));
         return;
       }
-      connection.seenAt = now();
       if (!frame) {
         if (connection.proto === 2)
           send(connection, { type: "error", code: "unknown_type", message: "Unknown frame type" });
         return;
       }
-      if (frame.type === "pong") return;
+      if (frame.type === "pong" || !understood(connection, frame.type)) return;
       if (frame.type === "register") return register(ws, frame);
-      if (frame.type === "event" && frame.kind === "draining") {
+      if (frame.type === "event" && frame.kind === "draining" && frame.replyTo === undefined) {
         connection.draining = true;
         return hooks.changed();
       }
       hooks.frame(connection, frame);
     } catch (error) {
-      badFrame(ws, connection, error);
+      badFrame(ws, connection, error, data);
     }
   };
 
-  const badFrame = (ws: Socket, connection: Connection | undefined, error: unknown): void => {
+  const badFrame = (ws: Socket, connection: Connection | undefined, error: unknown, data: string | Buffer): void => {
     const code = error instanceof Reject ? error.code : "internal";
     const message = error instanceof Reject ? error.say.en : "Internal error";
     if (!(error instanceof Reject))
@@ -285,7 +261,8 @@ export const createBots = (deps: {
       ws.send(JSON.stringify({ type: "registered", success: false, error: message }));
       return closeSocket(ws, "bad_frames", message.slice(0, 100));
     }
-    send(connection, { type: "error", code, message });
+    const id = connection.proto === 2 && typeof data === "string" ? messageIdOf(data) : undefined;
+    send(connection, { type: "error", code, message, ...(id !== undefined && { id }) });
     if (error instanceof Reject && ++connection.badFrames > MAX_BAD_FRAMES) close(connection, "bad_frames");
   };
 
@@ -300,30 +277,26 @@ export const createBots = (deps: {
       listBots(connections.values(), (id) => user === undefined || mayUse(config(), user, id)),
     isOnline: (botId: string): boolean => [...connections.values()].some((one) => one.botId === botId),
     /** Everyone seen since the start and everyone configured: id → name, for mentions. */
-    names: (): Map<string, string> =>
-      new Map([...[...config().bots].map(([id, entry]) => [id, entry.name ?? id] as const), ...known]),
+    names: names.all,
     find: (botId: string, instance: string): Connection | undefined => connections.get(keyOf(botId, instance)),
     count: (): number => connections.size,
     /** The bot whose live v2 session this digest is, for file transfer over HTTP. */
     bySession: (hash: string): Connection | undefined => {
-      const row = store.access.botSessionByHash(hash);
-      return row && connections.get(keyOf(row.bot, row.instance));
+      const owner = sessions.owner(hash);
+      return owner && connections.get(keyOf(owner.botId, owner.instance));
     },
 
     /** The `websocket` part of Bun.serve. */
     handlers: {
       open: (ws: Socket): void => {
         sockets.add(ws);
+        // On top of the sweep, so that a silent socket lives 5 s and not up to 6.
+        setTimeout(sweepSilent, REGISTER_MS).unref();
       },
       message: receive,
       drain: (ws: Socket): void => {
         const connection = ws.data.connection;
-        if (!connection || connection.gone) return;
-        const waiting = connection.outbox;
-        connection.outbox = [];
-        connection.outboxBytes = 0;
-        connection.blockedAt = undefined;
-        for (const json of waiting) sendText(connection, json);
+        if (connection && !connection.gone && !connection.outlet.drained()) close(connection, "too_slow");
       },
       close: (ws: Socket, code: number, reason: string): void => {
         sockets.delete(ws);
@@ -339,12 +312,10 @@ export const createBots = (deps: {
     sweep: (): void => {
       const at = now();
       const { pingInterval, botTimeout } = config();
-      for (const ws of sockets)
-        if (!ws.data.connection && !ws.data.registering && at - ws.data.openedAt >= REGISTER_MS)
-          closeSocket(ws, "no_register");
+      sweepSilent();
       for (const one of [...connections.values()]) {
-        if (at - one.seenAt > botTimeout) close(one, "no_pong");
-        else if (one.blockedAt !== undefined && at - one.blockedAt > BLOCKED_MS) close(one, "too_slow");
+        if (at - one.seenAt >= botTimeout) close(one, "no_pong");
+        else if (one.outlet.stuck(at)) close(one, "too_slow");
         else if (at >= one.pingAt) {
           one.pingAt = at + pingInterval;
           send(one, { type: "ping" });
@@ -356,20 +327,22 @@ export const createBots = (deps: {
     recheck: (): void => {
       for (const one of [...connections.values()]) {
         const verdict = admit(config(), one.asked, one.tokenDigest);
-        if (!verdict.ok) close(one, verdict.reason);
-        else
-          Object.assign(one, {
-            name: verdict.name,
-            pools: verdict.pools,
-            weight: verdict.weight,
-            maxConcurrency: verdict.maxConcurrency,
-          });
+        if (!verdict.ok) {
+          close(one, verdict.reason);
+          continue;
+        }
+        const { name, pools, weight, maxConcurrency } = verdict;
+        Object.assign(one, { name, pools, weight, maxConcurrency });
+        names.remember(one);
       }
       hooks.changed();
     },
 
+    /** For the end of the process: nobody is told that they left, so that no turn goes to a bot that goes next. */
     closeAll: (): void => {
-      for (const ws of sockets) closeSocket(ws, "shutting_down");
+      for (const one of connections.values()) one.gone = true;
+      connections.clear();
+      for (const ws of [...sockets]) closeSocket(ws, "shutting_down");
     },
   };
 };

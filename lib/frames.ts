@@ -136,3 +136,14 @@ export const parseFrame = (json: string, limits: { textChars: number }): BotFram
       return undefined;
   }
 };
+
+/** The id of a `message` frame that could not be taken, so that its sender learns which; undefined for anything else. */
+export const messageIdOf = (json: string): string | undefined => {
+  if (!json.includes('"message"')) return undefined;
+  try {
+    const { type, id } = JSON.parse(json) as { type?: unknown; id?: unknown };
+    return type === "message" && typeof id === "string" && id.length <= 128 ? id : undefined;
+  } catch {
+    return undefined;
+  }
+};

@@ -14,8 +14,8 @@ import { createHttp, type Call, type Route } from "./http.ts";
 import { createInbox, type Inbox } from "./inbox.ts";
 import { addressKey, createBuckets, createCounter } from "./limits.ts";
 import type { Log } from "./log.ts";
-import { createOnline } from "./online.ts";
 import { createModels } from "./models/set.ts";
+import { createOnline } from "./online.ts";
 import { createPeople } from "./people.ts";
 import { createPasswordCheck } from "./passwords.ts";
 import { ERRORS, Reject } from "./protocol.ts";
@@ -119,7 +119,9 @@ export const createGateway = async ({
         const turn = turns.get(decodeId(id));
         if (!turn) return inbox.stray(connection, frame);
         if (turns.frame(connection, frame, turn)) return;
-        log("warn", "not_your_turn", { bot: connection.botId, turn: id });
+        // One line per doubling: a bot that lost a turn may go on talking about it.
+        const strays = ++connection.strays;
+        if ((strays & (strays - 1)) === 0) log("warn", "not_your_turn", { bot: connection.botId, turn: id, strays });
         bots.send(connection, {
           type: "error",
           code: "not_your_turn",
@@ -215,7 +217,7 @@ export const createGateway = async ({
     job.catch((error: unknown) => log("error", "sweep_failed", { what, error: String(error) }));
   };
   const indexSearch = async (): Promise<void> => {
-    while (await store.search.indexSome()) await Bun.sleep(20);
+    while (!stopping && (await store.search.indexSome())) await Bun.sleep(20);
   };
   let indexing: Promise<void> | undefined;
 
@@ -275,6 +277,8 @@ export const createGateway = async ({
     });
     turns.recover();
     every(1000, sweeps.second);
+    // A short botTimeout needs its pings in time; a second is enough for the usual ones.
+    if (config.pingInterval < 2000) every(Math.max(20, config.pingInterval / 2), bots.sweep);
     every(5000, sweeps.fiveSeconds);
     every(60_000, sweeps.minute);
     const host =
@@ -294,17 +298,20 @@ export const createGateway = async ({
     while (!done() && Date.now() < deadline) await Bun.sleep(50);
   };
 
-  const stop = async (): Promise<void> => {
+  const stopNow = async (): Promise<void> => {
     for (const timer of timers.splice(0)) clearInterval(timer);
-    online.stop();
     streams.closeAll();
     await models.close();
     bots.closeAll();
-    await turns.flush();
+    online.stop();
+    await turns.stop();
+    await indexing?.catch(() => {}); // logged by the sweep
     await Bun.sleep(20); // close frames and last bytes leave before the sockets are cut
     await server?.stop(true);
     store.close();
   };
+  let stopping: Promise<void> | undefined;
+  const stop = (): Promise<void> => (stopping ??= stopNow());
 
   return {
     routes,

@@ -5,6 +5,7 @@
 import type { Bots, Connection } from "./bots.ts";
 import type { Config } from "./config.ts";
 import { decodeId, encodeId } from "./ids.ts";
+import { createBuckets } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { Reject, type EventFrame, type MessageFrame, type ReplyFile, type ReplyFrame } from "./protocol.ts";
 import type { Store } from "./store.ts";
@@ -16,7 +17,16 @@ const LATE_MS = 10 * 60_000;
 /** The last seq of a finished turn is known this long, for bots that missed the ack. */
 const KEEP_SEQ_MS = 24 * 3600_000;
 
-type Late = { connection: Connection; text: string; files: ReplyFile[]; at: number };
+/** Dead letters of one bot: a hundred at once, then one a second. A bot that streams to nobody must not fill the disk. */
+const DEAD_BURST = 100;
+const DEAD_MS = 1_000;
+/** A late reply whose `done` does not come is stored after this long without a frame. */
+const LATE_SILENT_MS = 60_000;
+
+/** A reply after `done`, as far as it has come. `seq`: of its last frame, so that none counts twice. */
+type Late = { connection: Connection; text: string; files: ReplyFile[]; size: number; seq: number; at: number };
+
+const imageFile = (image: string): ReplyFile => ({ name: "image", mime: "", data: image });
 
 export const createInbox = (deps: {
   config: () => Config;
@@ -30,8 +40,12 @@ export const createInbox = (deps: {
 }) => {
   const { config, store, bots, publish, isUser, log, now } = deps;
   const late = new Map<number, Late>();
+  /** Last seq of late replies that are stored: they may be sent again until their bot has seen the ack. */
+  const lateSeqs = new Map<number, { seq: number; at: number }>();
+  const burials = createBuckets({ burst: () => DEAD_BURST, refillMs: () => DEAD_MS, now });
 
   const bury = (connection: Connection, reason: string, frame: unknown): void => {
+    if (burials.take(connection.botId) > 0) return;
     log("warn", "dead_letter", { bot: connection.botId, reason });
     store.inbox.addDead(connection.botId, reason, JSON.stringify(frame)).catch(() => {}); // the commit has logged it
   };
@@ -74,7 +88,8 @@ export const createInbox = (deps: {
     });
     bots().send(connection, { type: "ack", id: frame.id, state: "stored" });
     if (!stored.again) return publish.message(user, stored.row, stored.conversation);
-    if (stored.again.seen_at !== null) receipts(connection);
+    // Sent again, perhaps because it missed both: it is told both.
+    if (stored.again.seen_at !== null) bots().send(connection, { type: "ack", id: frame.id, state: "seen" });
   };
 
   /** Tells the bot what has been read since it was last told. */
@@ -84,36 +99,51 @@ export const createInbox = (deps: {
     if (sent.length > 0) store.inbox.receiptsSent(sent).catch(() => {}); // told again at the next return
   };
 
-  const storeLate = async (turn: number, { connection, text, files }: Late): Promise<void> => {
+  const storeLate = async (turn: number, { connection, text, files, seq }: Late): Promise<void> => {
+    const user = store.turns.get(turn)?.user;
+    if (user !== undefined && (text !== "" || files.length > 0)) {
+      const stored = await store.inbox.addLate(turn, {
+        bot: connection.botId,
+        botName: connection.name,
+        content: text,
+        files: await keepFiles(connection, user, files),
+      });
+      if (stored) publish.message(user, stored.row, stored.conversation);
+    }
+    if (seq > 0 && connection.caps.has("ack")) bots().send(connection, { type: "ack", replyTo: encodeId(turn), seq });
+  };
+
+  const endLate = (turn: number, held: Late): void => {
     late.delete(turn);
-    if (text === "" && files.length === 0) return;
-    const user = store.turns.get(turn)!.user;
-    const stored = await store.inbox.addLate(turn, {
-      bot: connection.botId,
-      botName: connection.name,
-      content: text,
-      files: await keepFiles(connection, user, files),
+    lateSeqs.set(turn, { seq: held.seq, at: now() });
+    storeLate(turn, held).catch((error: unknown) => {
+      log("error", "late_reply_failed", { turn: encodeId(turn), error: String(error) });
+      // The disk refused: once more when it has been silent for a while.
+      if (error instanceof Reject && error.code === "storage_failed" && !late.has(turn))
+        late.set(turn, { ...held, at: now() });
     });
-    if (stored) publish.message(user, stored.row, stored.conversation);
   };
 
   const addLate = (connection: Connection, turn: number, frame: ReplyFrame): void => {
-    const held = late.get(turn) ?? { connection, text: "", files: [], at: now() };
+    const held: Late = late.get(turn) ?? { connection, text: "", files: [], size: 0, seq: 0, at: now() };
+    const seen = Math.max(held.seq, lateSeqs.get(turn)?.seq ?? 0);
+    if (frame.seq !== undefined && connection.proto === 2) {
+      if (frame.seq <= seen) return;
+      held.seq = frame.seq;
+    }
     late.set(turn, held);
+    held.connection = connection;
     held.text = frame.mode === "replace" ? frame.content : held.text + frame.content;
-    if (held.text.length > config().limits.replyBytes) {
+    const files = [...(frame.attachments ?? []), ...(frame.image ? [imageFile(frame.image)] : [])];
+    held.files.push(...files);
+    held.size += files.reduce((sum, file) => sum + ("data" in file ? file.data.length : 0), 0);
+    held.at = now();
+    const { replyBytes, frameBytes } = config().limits;
+    if (Buffer.byteLength(held.text) > replyBytes || held.size > frameBytes) {
       late.delete(turn);
       return bury(connection, "late reply too large", { replyTo: frame.replyTo });
     }
-    held.at = now();
-    held.files.push(
-      ...(frame.attachments ?? []),
-      ...(frame.image ? [{ name: "image", mime: "", data: frame.image }] : []),
-    );
-    if (frame.done)
-      storeLate(turn, held).catch((error: unknown) =>
-        log("error", "late_reply_failed", { turn: encodeId(turn), error: String(error) }),
-      );
+    if (frame.done) endLate(turn, held);
   };
 
   const strayReply = (connection: Connection, frame: ReplyFrame): void => {
@@ -161,8 +191,8 @@ export const createInbox = (deps: {
 
     /** Late replies whose `done` never came. */
     sweep: (): void => {
-      for (const [turn, held] of [...late])
-        if (now() - held.at > LATE_MS / 10) storeLate(turn, held).catch(() => late.delete(turn));
+      for (const [turn, held] of [...late]) if (now() - held.at > LATE_SILENT_MS) endLate(turn, held);
+      for (const [turn, { at }] of lateSeqs) if (now() - at > LATE_MS) lateSeqs.delete(turn);
     },
   };
 };

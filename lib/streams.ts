@@ -147,6 +147,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
         generation: after?.generation ?? 0,
         offset: after?.offset ?? 0,
         started: after !== undefined,
+        files: turn.attachments,
         filesSent: 0,
       };
       const { sse, body } = open(
@@ -197,9 +198,11 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     activity: (turn: Readable, activity: Activity): void => {
       if (dirty.delete(turn)) flushTurn(turn); // what was said before it stays before it
       const bytes = event({ type: "activity", ...activity });
-      for (const { sse, dialect } of byTurn.get(turn.id) ?? []) {
+      for (const { sse, dialect, started } of byTurn.get(turn.id) ?? []) {
+        // Before `start` only the place in the queue; a response that has not begun asks for that itself.
+        if (sse.blocked || !sse.controller || !(started || activity.kind === "queued")) continue;
         const told = dialect.shared ? bytes : dialect.activity(activity);
-        if (!sse.blocked && told !== "") write(sse, told, now());
+        if (told !== "") write(sse, told, now());
       }
       if (byUser.has(turn.user)) toUser(turn.user, event({ type: "activity", turnId: turn.key, ...activity }));
     },

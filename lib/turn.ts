@@ -56,7 +56,11 @@ export type Turn = {
   instance: string;
   proto: number;
   connection: Connection | undefined;
-  /** When it was given to the connection, and when the last frame about it came. */
+  /** Hand-overs since this process started, against a question that no bot survives. */
+  tries: number;
+  /** Connections that answered with an error another one may be spared. */
+  refusedBy: Set<string>;
+  /** When it was handed to the connection, and when the last frame about it came. */
   sentAt: number;
   frameAt: number;
   /** The connection is gone; until then somebody may take the turn over. */
@@ -72,10 +76,13 @@ export type Turn = {
   /** Text that waits for the next batch, and its bound so that one long turn is written before the timer. */
   unlogged: string;
   usage: Usage | undefined;
+  /** A new array with each attempt: readers tell by that which files they were sent. */
   attachments: Attachment[];
   files: number[];
-  /** Files on their way to disk; the end waits for them. */
-  storing: Promise<void>[];
+  /** Files on their way to disk; the end waits for them, and so do acks. */
+  storing: Set<Promise<void>>;
+  /** Files found after a restart, until the bot has sent their frame again. */
+  found: { id: number; sha: string; name: string }[];
   activity: Activity | undefined;
 
   /** How much of the text readers may see: all, but what came with the last frame waits for its commit. */

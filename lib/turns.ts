@@ -41,24 +41,27 @@ export const createTurns = (deps: {
   const open = new Map<number, Turn>();
   const countByUser = new Map<string, number>();
 
-  const forget = (turn: Turn): void => {
-    if (!open.delete(turn.id)) return;
-    const left = (countByUser.get(turn.user) ?? 1) - 1;
-    if (left === 0) countByUser.delete(turn.user);
-    else countByUser.set(turn.user, left);
+  const hold = (user: string): void => {
+    countByUser.set(user, (countByUser.get(user) ?? 0) + 1);
   };
-
-  const remember = (turn: Turn): void => {
-    open.set(turn.id, turn);
-    countByUser.set(turn.user, (countByUser.get(turn.user) ?? 0) + 1);
+  const unhold = (user: string): void => {
+    const left = (countByUser.get(user) ?? 1) - 1;
+    if (left === 0) countByUser.delete(user);
+    else countByUser.set(user, left);
   };
 
   const core: Core = {
     ...deps,
     open,
     countOf: (user) => countByUser.get(user) ?? 0,
-    remember,
-    forget,
+    hold,
+    unhold,
+    remember: (turn) => {
+      open.set(turn.id, turn);
+    },
+    forget: (turn) => {
+      if (open.delete(turn.id)) unhold(turn.user);
+    },
     asks: createAsks(store, people),
     publish: createPublisher({ store, streams }),
     textLog: createTextLog({ store, bots, log }),
@@ -104,7 +107,9 @@ export const createTurns = (deps: {
       frame: ReplyFrame | EventFrame | { type: "ack"; id: string },
       turn: Turn,
     ): boolean => {
-      if (turn.connection !== connection) return turn.ending !== undefined && turn.botId === connection.botId;
+      // While the end is being stored its bot may still be talking; nothing of that counts.
+      if (turn.ending) return turn.botId === connection.botId;
+      if (turn.connection !== connection) return false;
       if (frame.type === "reply") onReply(turn, connection, frame);
       else if (frame.type === "event") onEvent(turn, frame);
       else accept(turn);
@@ -116,7 +121,7 @@ export const createTurns = (deps: {
     left: (connection: Connection): void => {
       for (const turn of [...open.values()]) if (turn.connection === connection) dispatch.lost(turn, connection);
     },
-    roomChanged: dispatch.drainSoon,
+    roomChanged: dispatch.roomChanged,
 
     /** Open turns of the run before: those of v2 bots wait for them, those of v1 bots fail with their partial text. */
     recover: (): void =>
@@ -134,8 +139,15 @@ export const createTurns = (deps: {
       const at = now();
       for (const turn of [...open.values()]) sweepTurn(turn, at);
     },
-    /** Stores what was said so far, now. For shutdown. */
-    flush: core.textLog.flush,
+    /**
+     * For the end of the process: stores what was said so far, and lets go of callers that wait for an end. The turns stay
+     * open on disk and go on after the next start.
+     */
+    stop: async (): Promise<void> => {
+      await core.textLog.stop();
+      const error = { code: "shutting_down", message: "", retryable: true };
+      for (const turn of open.values()) turn.whenEnded.resolve({ state: "failed", finish: "stop", error });
+    },
   };
 };
 

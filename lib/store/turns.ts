@@ -232,8 +232,8 @@ export const createTurnStore = ({
     /** The turn was given to a connection (or back to the queue): attempt, bot and state for a restart. */
     assign: (turn: {
       id: number;
-      bot: string;
-      botName: string;
+      bot: string | null;
+      botName: string | null;
       instance: string;
       proto: number;
       attempt: number;

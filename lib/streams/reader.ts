@@ -50,6 +50,8 @@ export type TurnReader = Access & {
   generation: number;
   offset: number;
   started: boolean;
+  /** The list of files it was sent from: another attempt has another one. */
+  files: Readable["attachments"];
   filesSent: number;
 };
 
@@ -115,6 +117,8 @@ const say = (reader: TurnReader, text: string, at: number): void => {
 /** Text the reader lacks, one slice at a time. False when it holds all there is. */
 const pumpText = (reader: TurnReader, at: number): boolean => {
   const { turn } = reader;
+  // Who holds nothing has nothing to be replaced.
+  if (reader.offset === 0) reader.generation = turn.generation;
   const replaced = reader.generation !== turn.generation;
   // After a restart a reader may hold more than was stored; the bot sends it again, so it waits. Only a turn that ends
   // shorter takes text back.
@@ -141,6 +145,10 @@ const finish = (reader: TurnReader, at: number): void => {
 };
 
 const pumpFiles = (reader: TurnReader, at: number): void => {
+  if (reader.files !== reader.turn.attachments) {
+    reader.files = reader.turn.attachments;
+    reader.filesSent = 0;
+  }
   for (; reader.filesSent < reader.turn.attachments.length; reader.filesSent++)
     say(reader, reader.dialect.attachment(reader.turn.attachments[reader.filesSent]!), at);
 };
@@ -176,6 +184,7 @@ export const pumpShared = (turn: Readable, readers: Set<TurnReader>, at: number)
       !reader.sse.closed &&
       reader.sse.controller !== undefined &&
       reader.generation === turn.generation &&
+      reader.files === turn.attachments &&
       reader.filesSent === turn.attachments.length &&
       turn.visible - reader.offset <= SLICE &&
       turn.visible > reader.offset;

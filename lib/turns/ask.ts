@@ -31,12 +31,12 @@ export const readMention = (
   names: Map<string, string>,
 ): { botId: string; rest: string } | undefined => {
   if (!message.startsWith("@")) return undefined;
-  const lower = message.slice(1, 200).toLowerCase();
   let found: { botId: string; length: number } | undefined;
   for (const [botId, name] of names)
-    for (const call of [botId.toLowerCase(), name.toLowerCase()]) {
-      const after = lower[call.length];
-      if (!lower.startsWith(call) || (after !== undefined && !/\s/.test(after))) continue;
+    for (const call of [botId, name]) {
+      const end = 1 + call.length;
+      const called = message.slice(1, end).toLowerCase() === call.toLowerCase();
+      if (!called || (end < message.length && !/\s/.test(message[end]!))) continue;
       if (!found || call.length > found.length) found = { botId, length: call.length };
     }
   return found && { botId: found.botId, rest: message.slice(1 + found.length).trimStart() };
@@ -53,24 +53,42 @@ export const decodeImage = (image: string): { bytes: Uint8Array; mime: string } 
   return { bytes, mime: match?.[1] || "image/png" };
 };
 
+/** What a person would take for the same name: case, full-width forms, invisible characters and spaces do not count. */
+const foldName = (name: string): string =>
+  name
+    .normalize("NFKC")
+    .toLowerCase()
+    .replace(/[\p{Cf}\s]/gu, "");
+
 export const createAsks = (store: Store, people: People) => {
-  let counted: { of: number; names: Map<string, number> } | undefined;
-  /** How many people bear this display name; counted once per change of who exists, because it is asked for every chat. */
-  const bearers = (displayName: string): number => {
+  let counted: { of: number; bearers: Map<string, number> } | undefined;
+  /**
+   * How many people go by this name, as display name or as username; counted once per change of who exists, because it is
+   * asked for every chat.
+   */
+  const bearers = (name: string): number => {
     if (counted?.of !== people.version()) {
-      counted = { of: people.version(), names: new Map() };
-      for (const { displayName: name } of people.all().values())
-        counted.names.set(name.toLowerCase(), (counted.names.get(name.toLowerCase()) ?? 0) + 1);
+      counted = { of: people.version(), bearers: new Map() };
+      for (const [user, { displayName }] of people.all())
+        for (const one of new Set([foldName(displayName), foldName(user)]))
+          counted.bearers.set(one, (counted.bearers.get(one) ?? 0) + 1);
     }
-    return counted.names.get(displayName.toLowerCase()) ?? 0;
+    return counted.bearers.get(foldName(name)) ?? 0;
+  };
+
+  /** "Ann (bob)" would pass for the form that is given to a second Ann whose username is bob. */
+  const looksQualified = (name: string): boolean => {
+    const inside = /[(（]([^()（）]*)[)）]\s*$/.exec(name.normalize("NFKC"))?.[1];
+    return inside !== undefined && bearers(inside) > 0;
   };
 
   /** Display names may repeat or imitate; then, and for people made by sign-in, the username goes with them. */
   const fromName = (user: string): string => {
     const entry = people.get(user);
     if (!entry) return user;
-    if (bearers(entry.displayName) === 1 && !user.includes(":")) return entry.displayName;
-    return `${entry.displayName.replace(/[()（）]/g, "")} (${user})`;
+    const { displayName } = entry;
+    if (bearers(displayName) === 1 && !user.includes(":") && !looksQualified(displayName)) return displayName;
+    return `${displayName.replace(/[()（）]/g, "")} (${user})`;
   };
 
   const dataUrl = async (row: AttachmentRow): Promise<string> =>
@@ -101,13 +119,16 @@ export const createAsks = (store: Store, people: People) => {
       // A question sent before the answer to the one above came has that question as parent: its answer belongs between.
       const answer =
         row.role === "user" && row.turn !== null && row.turn !== last ? store.turns.message(row.turn) : undefined;
-      if (answer && answer.id !== turn.id && answer.content !== "")
+      if (answer && answer.id !== turn.id && answer.content !== "") {
+        chars += answer.content.length;
+        if (chars > HISTORY_CHARS) break;
         out.push({ role: "assistant", content: answer.content });
+      }
       if (row.content !== "") out.push({ role: row.role === "bot" ? "assistant" : "user", content: row.content });
       last = row.id;
       at = row.parent;
     }
-    return out.reverse();
+    return out.slice(0, HISTORY_MESSAGES).reverse();
   };
 
   const before = (turn: Turn): NonNullable<ChatFrame["history"]> => {

@@ -18,9 +18,15 @@ export type Core = {
   streams: Streams;
   log: Log;
   now: () => number;
+  /** Only turns.ts writes it; `remember` and `forget` are the ways in and out. */
   open: Map<number, Turn>;
-  /** Open turns per user, for limits.turnsPerUser. */
+  /**
+   * Open turns per user, for limits.turnsPerUser, those that are just being stored included. `hold` takes a place, which
+   * `forget` gives back with the turn, or `unhold` when no turn came of it.
+   */
   countOf: (user: string) => number;
+  hold: (user: string) => void;
+  unhold: (user: string) => void;
   remember: (turn: Turn) => void;
   forget: (turn: Turn) => void;
   asks: Asks;

@@ -1,13 +1,15 @@
 /**
- * Giving turns to bots: choose, deliver, queue, fail over, take back.
+ * Giving turns to bots: choose, deliver, fail over, take back.
  *
- * Owns the queue and the link between a turn and its connection. What must stay true: a turn is counted in exactly one
- * connection's inFlight or waits in the queue or is an orphan; another bot gets it only before the first accepted it.
+ * Owns the link between a turn and its connection. What must stay true: a turn is counted in exactly one connection's
+ * inFlight or waits in the queue or is an orphan; another bot gets it only before the first accepted it; a new attempt
+ * begins a new generation, and nothing of an older one is left in it.
  */
 import { choose, type Choice } from "../balance.ts";
 import type { Connection } from "../bots.ts";
 import type { Turn, TurnEnd } from "../turn.ts";
 import type { Core } from "./core.ts";
+import { createQueue } from "./queue.ts";
 
 /** A v2 bot has this long to come back to its turns; it covers its backoff and a restart of either side. */
 export const GRACE_V2_MS = 60_000;
@@ -15,26 +17,36 @@ export const GRACE_V2_MS = 60_000;
 export const GRACE_V1_MS = 2_000;
 /** A v1 bot that went within this time of being asked, without a chunk, has not begun. */
 const V1_UNSEEN_MS = 1_000;
+/** A question that so many connections did not survive is not given to a further one, nor to the same one again. */
+const MAX_TRIES = 5;
 
 export type Dispatch = ReturnType<typeof createDispatch>;
 
+const DISCONNECTED: TurnEnd = {
+  state: "failed",
+  finish: "stop",
+  error: { code: "bot_disconnected", message: "", retryable: true },
+};
+
 /** `finish` ends a turn; it belongs to ends.ts. */
 export const createDispatch = (
-  { config, store, bots, streams, asks, log, now, open }: Core,
+  { config, store, bots, streams, asks, log, now, open, publish }: Core,
   finish: (turn: Turn, end: TurnEnd) => void,
 ) => {
-  let queue: Turn[] = [];
-  let draining = false;
+  let idleSince = 0;
 
   const mayTake = (turn: Pick<Turn, "user" | "wanted">, one: Connection): boolean =>
     bots().mayUse(turn.user, one.botId) && (!turn.wanted.only || turn.wanted.only.has(one.botId));
 
-  const pick = (turn: Pick<Turn, "user" | "wanted">, except?: Connection): Choice<Connection> => {
+  const pick = (
+    turn: Pick<Turn, "user" | "wanted"> & { refusedBy?: ReadonlySet<string> },
+    except?: Connection,
+  ): Choice<Connection> => {
     const { target, pool, sticky } = turn.wanted;
     return choose(
       bots().connections(),
       { ...(target !== undefined && { bot: target }), pool, ...(sticky !== undefined && { sticky }) },
-      (one) => one !== except && mayTake(turn, one),
+      (one) => one !== except && !turn.refusedBy?.has(one.key) && mayTake(turn, one),
     );
   };
 
@@ -54,8 +66,9 @@ export const createDispatch = (
     if (!connection) return;
     turn.connection = undefined;
     connection.inFlight--;
-    connection.idleSince = now();
-    drainSoon();
+    idleSince = Math.max(now(), idleSince + 1 / 1024);
+    connection.idleSince = idleSince;
+    queue.hurry();
   };
 
   /** The turn is reserved and stored: hand it over. */
@@ -63,15 +76,21 @@ export const createDispatch = (
     const connection = turn.connection!;
     turn.state = "sent";
     turn.attempt++;
+    turn.tries++;
     turn.sentAt = now();
     turn.frameAt = turn.sentAt;
+    const { attempt } = turn;
     const frame = asks.frame(turn, connection);
     streams.touch(turn);
     if (typeof frame === "string") return handOver(turn, connection, frame);
     frame.then(
-      (json) => handOver(turn, connection, json),
+      (json) => {
+        // Cancelled or moved while its files were read?
+        if (turn.attempt === attempt && turn.connection === connection) handOver(turn, connection, json);
+      },
       (error: unknown) => {
         log("error", "files_unreadable", { turn: turn.key, error: String(error) });
+        if (turn.attempt !== attempt) return;
         finish(turn, {
           state: "failed",
           finish: "stop",
@@ -82,73 +101,74 @@ export const createDispatch = (
   };
 
   const handOver = (turn: Turn, connection: Connection, json: string): void => {
-    if (turn.connection !== connection || turn.ending) return; // cancelled or moved while its files were read
+    turn.sentAt = now();
     if (!bots().sendText(connection, json)) lost(turn, connection); // `left` has told us too; lost is idempotent
   };
 
   const persist = (turn: Turn): void => {
+    const { id, generation } = turn;
+    const failed = (error: unknown): void => log("error", "assign_failed", { turn: turn.key, error: String(error) });
+    // Frames are counted anew by each attempt. In the commit of the `assign` below, which then says the state.
+    if (turn.attempt > 1) store.turns.log([{ turn: id, generation, seq: 0, text: "" }]).catch(failed);
     store.turns
       .assign({
-        id: turn.id,
-        bot: turn.botId!,
-        botName: turn.botName!,
+        id,
+        bot: turn.botId ?? null,
+        botName: turn.botName ?? null,
         instance: turn.instance,
         proto: turn.proto,
         attempt: turn.attempt,
-        generation: turn.generation,
+        generation,
         state: turn.state,
       })
-      .catch((error: unknown) => log("error", "assign_failed", { turn: turn.key, error: String(error) }));
+      .catch(failed);
   };
 
-  const enqueue = (turn: Turn): void => {
-    turn.state = "queued";
-    queue.push(turn);
-    announce();
-  };
-
-  /** Everyone waiting learns their place, when it changed. */
-  const announce = (): void => {
-    queue.forEach((turn, i) => {
-      if (turn.activity?.position === i + 1) return;
-      turn.activity = { kind: "queued", position: i + 1 };
-      streams.activity(turn, turn.activity);
-    });
-  };
-
-  const drainSoon = (): void => {
-    if (draining || queue.length === 0) return;
-    draining = true;
-    setImmediate(() => {
-      draining = false;
-      const waiting = queue;
-      queue = [];
-      for (const turn of waiting) {
-        if (turn.ending) continue;
-        const choice = pick(turn);
-        if ("connection" in choice) give(turn, choice.connection);
-        else queue.push(turn);
-      }
-      announce();
-    });
+  /** Nothing of an earlier attempt may be mixed into the next. */
+  const beginAnew = (turn: Turn): void => {
+    turn.generation++;
+    turn.text = "";
+    turn.bytes = 0;
+    turn.visible = 0;
+    turn.unlogged = "";
+    turn.seq = 0;
+    turn.storedSeq = 0;
+    turn.usage = undefined;
+    turn.attachments = [];
+    turn.files = [];
+    turn.storing = new Set();
+    turn.found = [];
   };
 
   /** To this connection, now: from the queue, as another attempt, or after a restart. */
   const give = (turn: Turn, connection: Connection): void => {
     release(turn);
-    if (turn.text !== "") {
-      turn.generation++;
-      turn.text = "";
-      turn.visible = 0;
-      turn.bytes = 0;
-      turn.unlogged = "";
-    }
-    turn.seq = 0;
-    turn.storedSeq = 0;
+    if (turn.attempt > 0) beginAnew(turn);
     turn.activity = undefined;
     reserve(turn, connection);
     deliver(turn);
+    // It may be elsewhere by now, when the connection could not take it.
+    if (turn.connection !== connection || turn.ending) return;
     persist(turn);
+    publish.given(turn);
+  };
+
+  /** Another bot or instance, if one may have it. */
+  const giveOther = (turn: Turn, from: Connection): boolean => {
+    if (turn.tries >= MAX_TRIES) return false;
+    const choice = pick(turn, from);
+    if (!("connection" in choice)) return false;
+    const { connection } = choice;
+    const attempt = turn.attempt + 1;
+    log("info", "turn_failover", { turn: turn.key, from: from.botId, to: connection.botId, attempt });
+    give(turn, connection);
+    return true;
+  };
+
+  /** To the bot it was with, or nobody: this one keeps failing it. */
+  const giveAgain = (turn: Turn, connection: Connection): void => {
+    if (turn.tries < MAX_TRIES) give(turn, connection);
+    else finish(turn, DISCONNECTED);
   };
 
   const began = (turn: Turn, connection: Connection): boolean =>
@@ -158,18 +178,7 @@ export const createDispatch = (
   const lost = (turn: Turn, connection: Connection): void => {
     if (turn.connection !== connection || turn.ending) return;
     release(turn);
-    if (!began(turn, connection) || connection.caps.has("idempotent")) {
-      const choice = pick(turn);
-      if ("connection" in choice) {
-        log("info", "turn_failover", {
-          turn: turn.key,
-          from: connection.botId,
-          to: choice.connection.botId,
-          attempt: turn.attempt + 1,
-        });
-        return give(turn, choice.connection);
-      }
-    }
+    if ((!began(turn, connection) || connection.caps.has("idempotent")) && giveOther(turn, connection)) return;
     orphan(turn, connection);
   };
 
@@ -177,6 +186,39 @@ export const createDispatch = (
   const orphan = (turn: Turn, connection: Connection): void => {
     turn.orphanedUntil = now() + (connection.proto === 2 ? GRACE_V2_MS : GRACE_V1_MS);
     if (turn.state === "sent" && began(turn, connection)) turn.state = "accepted";
+  };
+
+  const enqueue = (turn: Turn): void => {
+    release(turn);
+    turn.state = "queued";
+    turn.orphanedUntil = undefined;
+    turn.botId = undefined;
+    turn.botName = undefined;
+    // On disk it is with a bot; after a restart it must be found waiting.
+    if (turn.proto !== 0) {
+      turn.proto = 0;
+      persist(turn);
+    }
+    queue.add(turn);
+  };
+
+  const queue = createQueue({ config, streams }, (turn) => {
+    const choice = pick(turn);
+    if (!("connection" in choice)) return false;
+    give(turn, choice.connection);
+    return true;
+  });
+
+  /** A bot is back. Does it go on with this orphan? */
+  const rejoin = (turn: Turn, connection: Connection): void => {
+    const same = turn.instance === connection.instance;
+    if (!mayTake(turn, connection)) return; // the config changed meanwhile
+    if (turn.state === "sent") return giveAgain(turn, connection);
+    if (turn.proto === 1 && connection.proto === 1) return reserve(turn, connection);
+    if (!same || connection.proto !== 2 || turn.proto !== 2) return;
+    if (connection.caps.has("idempotent")) return giveAgain(turn, connection);
+    // It came without the session, which is void from now on: nobody can take this turn back any more.
+    if (!connection.resumed) finish(turn, DISCONNECTED);
   };
 
   return {
@@ -189,43 +231,41 @@ export const createDispatch = (
     /** Stored, but its connection is gone or was never there: another one, or the queue. */
     place: (turn: Turn): void => {
       const choice = pick(turn);
-      if ("connection" in choice) return give(turn, choice.connection);
-      release(turn);
-      enqueue(turn);
+      if ("connection" in choice) give(turn, choice.connection);
+      else enqueue(turn);
     },
-    queueHasRoom: (): boolean => config().limits.queuedTurns === 0 || queue.length < config().limits.queuedTurns,
+    takeSeat: queue.takeSeat,
 
-    /** Not answerable here any more: another instance or bot, else false. */
+    /** The bot asks for another to try: an instance or bot that has not refused it yet, else false and nothing changed. */
     retry: (turn: Turn): boolean => {
-      const before = turn.connection;
-      release(turn);
-      const choice = pick(turn, before);
-      if (!("connection" in choice)) return false;
-      if (before) bots().send(before, { type: "cancel", id: turn.key, reason: "failover" });
-      give(turn, choice.connection);
+      const before = turn.connection!;
+      turn.refusedBy.add(before.key);
+      if (!giveOther(turn, before)) return false;
+      if (before.caps.has("cancel")) bots().send(before, { type: "cancel", id: turn.key, reason: "failover" });
       return true;
     },
 
-    forget: (turn: Turn): void => {
-      const at = queue.indexOf(turn);
-      if (at < 0) return;
-      queue.splice(at, 1);
-      announce();
-    },
+    forget: queue.remove,
 
     /** Accepted turns this returning session owns, for `registered.pending`. They are its own again from here on. */
     takeBack: (connection: Connection): { id: string; seq: number }[] => {
       if (!connection.resumed) return [];
       const pending: { id: string; seq: number }[] = [];
       for (const turn of open.values()) {
-        if (turn.ending || turn.botId !== connection.botId || turn.instance !== connection.instance) continue;
-        if (turn.state !== "accepted" && turn.state !== "streaming") continue;
+        if (turn.botId !== connection.botId || turn.instance !== connection.instance) continue;
+        if (turn.state === "sent" || turn.state === "queued") continue;
+        // What it sent since the last batch comes again and is dropped by seq; frames without one were counted by us.
+        const seq = connection.caps.has("seq") ? turn.storedSeq : turn.seq;
+        // Its answer is here but the disk refused it so far: the bot keeps it until the ack, should we be killed.
+        if (turn.ending) {
+          if (turn.ending.state === "done") pending.push({ id: turn.key, seq });
+          continue;
+        }
         if (turn.connection && !turn.connection.gone) continue;
         release(turn);
         reserve(turn, connection);
         turn.frameAt = now();
-        // What it sent since the last batch comes again and is dropped by seq.
-        pending.push({ id: turn.key, seq: turn.storedSeq });
+        pending.push({ id: turn.key, seq });
       }
       return pending;
     },
@@ -238,34 +278,22 @@ export const createDispatch = (
           release(turn);
           orphan(turn, replaced);
         }
-        if (turn.connection || turn.state === "queued" || turn.botId !== connection.botId) continue;
-        const same = turn.instance === connection.instance;
-        if (turn.state === "sent") give(turn, connection);
-        else if (turn.proto === 1 && connection.proto === 1) reserve(turn, connection);
-        else if (same && connection.caps.has("idempotent")) give(turn, connection);
-        else turn.orphanedUntil ??= now() + GRACE_V2_MS;
+        if (turn.orphanedUntil !== undefined && turn.botId === connection.botId) rejoin(turn, connection);
       }
-      drainSoon();
+      queue.hurry();
     },
 
     /** Its grace is over: somebody else if it had not begun, else nobody. */
     expire: (turn: Turn): void => {
-      if (turn.state === "sent") {
+      if (turn.state === "sent" && turn.tries < MAX_TRIES) {
         const choice = pick(turn);
         if ("connection" in choice) return give(turn, choice.connection);
-        if (choice.none === "full") {
-          turn.orphanedUntil = undefined;
-          return enqueue(turn);
-        }
+        if (choice.none === "full") return enqueue(turn);
       }
-      finish(turn, {
-        state: "failed",
-        finish: "stop",
-        error: { code: "bot_disconnected", message: "", retryable: true },
-      });
+      finish(turn, DISCONNECTED);
     },
 
-    drainSoon,
-    queued: (): number => queue.length,
+    roomChanged: queue.hurry,
+    queued: queue.length,
   };
 };

@@ -2,6 +2,7 @@
  * How a turn ends: once, stored before anyone is told, acked to its bot, tried again when the disk refused.
  */
 import type { Connection } from "../bots.ts";
+import { Reject } from "../protocol.ts";
 import type { Store } from "../store.ts";
 import type { Turn, TurnEnd } from "../turn.ts";
 import type { Core } from "./core.ts";
@@ -14,20 +15,39 @@ export const createEnds = (
   { store, bots, streams, log, now, forget, publish, textLog }: Core,
   dispatch: () => Dispatch,
 ) => {
-  const failedEnds = new Map<Turn, { at: number; connection: Connection | undefined }>();
+  /** When to try again; Infinity: being tried. */
+  const refused = new Map<Turn, number>();
 
   const finish = (turn: Turn, end: TurnEnd): void => {
     if (turn.ending) return;
     turn.ending = end;
     turn.state = end.state;
-    const { connection } = turn;
     dispatch().forget(turn);
     dispatch().release(turn);
-    void storeEnd(turn, end, connection);
+    void storeEnd(turn, end);
   };
 
-  const storeEnd = async (turn: Turn, end: TurnEnd, connection: Connection | undefined): Promise<void> => {
-    if (turn.storing.length > 0) await Promise.allSettled(turn.storing);
+  /** Its bot as it is connected now: it may have gone and come back while the disk refused. */
+  const botOf = (turn: Turn): Connection | undefined =>
+    turn.botId === undefined || turn.proto !== 2 ? undefined : bots().find(turn.botId, turn.instance);
+
+  const notStored = (turn: Turn, error: unknown): void => {
+    if (error instanceof Reject && error.code === "shutting_down") return; // it goes on after the next start
+    log("error", "end_not_stored", { turn: turn.key, error: String(error) });
+    if (error instanceof Reject) {
+      refused.set(turn, now() + RETRY_END_MS);
+      return;
+    }
+    // Not the disk, so trying again would not help: nobody is left waiting, and a restart takes it up once more.
+    refused.delete(turn);
+    forget(turn);
+    turn.ended = { state: "failed", finish: "stop", error: { code: "internal", message: "", retryable: false } };
+    streams.touch(turn);
+    turn.whenEnded.resolve(turn.ended);
+  };
+
+  const storeEnd = async (turn: Turn, end: TurnEnd): Promise<void> => {
+    if (turn.storing.size > 0) await Promise.allSettled(turn.storing);
     let stored: Awaited<ReturnType<Store["turns"]["end"]>>;
     try {
       stored = await store.turns.end({
@@ -44,13 +64,12 @@ export const createEnds = (
         silent: end.finish === "silent" && turn.text === "" && turn.files.length === 0,
       });
     } catch (error) {
-      log("error", "end_not_stored", { turn: turn.key, error: String(error) });
-      failedEnds.set(turn, { at: now() + RETRY_END_MS, connection });
-      return;
+      return notStored(turn, error);
     }
-    failedEnds.delete(turn);
+    refused.delete(turn);
     forget(turn);
-    if (connection && turn.proto === 2) textLog.ack(turn, connection);
+    const bot = botOf(turn);
+    if (bot) textLog.ack(turn, bot);
     turn.visible = turn.text.length;
     turn.ended = end;
     streams.touch(turn);
@@ -81,10 +100,10 @@ export const createEnds = (
     tellCancel,
     /** An end the disk refused: once more, when it is time. */
     retry: (turn: Turn, at: number): void => {
-      const failed = failedEnds.get(turn);
-      if (!failed || at < failed.at || !turn.ending) return;
-      failed.at = Infinity;
-      void storeEnd(turn, turn.ending, failed.connection);
+      const due = refused.get(turn);
+      if (due === undefined || at < due || !turn.ending) return;
+      refused.set(turn, Infinity);
+      void storeEnd(turn, turn.ending);
     },
   };
 };

@@ -27,9 +27,12 @@ export const createPublisher = ({ store, streams }: { store: Store; streams: Str
       streams.toUser(user, { type: "conversation", conversation: toConversation(row) }, eventId(row.rev));
   };
 
-  /** The conversation goes first and without an id: whoever is cut between the two gets both again. */
+  /**
+   * The conversation goes first and without an id: whoever is cut between the two gets both again. What still ends in a
+   * deleted one is told to nobody: for its owner it is gone.
+   */
   const message = (user: string, row: MessageRow, owner: ConversationRow): void => {
-    if (!streams.watches(user)) return;
+    if (!streams.watches(user) || owner.deleted_at !== null) return;
     streams.toUser(user, { type: "conversation", conversation: toConversation(owner) });
     streams.toUser(user, { type: "message", message: store.conversations.withFiles([row])[0]! }, eventId(row.rev));
   };
@@ -40,6 +43,10 @@ export const createPublisher = ({ store, streams }: { store: Store; streams: Str
     message,
     deleted: (user: string, id: number, rev: number): void =>
       streams.toUser(user, { type: "conversation_deleted", id: encodeId(id) }, eventId(rev)),
+    /** Another bot has it now, or the first one after the queue: a snapshot, empty because the text begins anew. */
+    given: (turn: Turn): void => {
+      if (streams.watches(turn.user)) streams.toUser(turn.user, turnEvent(turn, ""));
+    },
     started: (turn: Turn, question: MessageRow, owner: ConversationRow): void => {
       if (!streams.watches(turn.user)) return;
       message(turn.user, question, owner);

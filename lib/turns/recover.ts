@@ -11,7 +11,7 @@ import { blankTurn } from "./starts.ts";
 const UNSEEN_GRACE_MS = 10_000;
 
 export const recoverTurns = (
-  { store, now, asks, remember }: Core,
+  { store, now, asks, hold, remember }: Core,
   then: { wait: (turn: Turn) => void; requeue: (turn: Turn) => void; fail: (turn: Turn) => void },
 ): void => {
   const { wait, requeue, fail } = then;
@@ -33,8 +33,8 @@ export const recoverTurns = (
       createdAt: row.created_at,
       hasFiles: (question?.files ?? 0) > 0,
       attempt: row.attempt,
-      botId: row.bot ?? undefined,
-      botName: row.bot_name ?? undefined,
+      botId: row.proto === 0 ? undefined : (row.bot ?? undefined),
+      botName: row.proto === 0 ? undefined : (row.bot_name ?? undefined),
       instance: row.instance,
       proto: row.proto,
       generation: row.generation,
@@ -51,7 +51,9 @@ export const recoverTurns = (
     for (const file of store.attachments.ofTurn(row.id)) {
       turn.files.push(file.id);
       turn.attachments.push(toAttachment(file));
+      turn.found.push({ id: file.id, sha: file.sha, name: file.name });
     }
+    hold(turn.user);
     remember(turn);
     if (row.proto === 2) {
       const begun = row.state === "streaming" || row.seq > 0;

@@ -6,15 +6,8 @@
  */
 import type { Connection } from "../bots.ts";
 import { decodeId } from "../ids.ts";
-import {
-  Reject,
-  type Activity,
-  type Attachment,
-  type EventFrame,
-  type ReplyFile,
-  type ReplyFrame,
-} from "../protocol.ts";
-import { toAttachment } from "../store/rows.ts";
+import { Reject, type Activity, type EventFrame, type ReplyFile, type ReplyFrame } from "../protocol.ts";
+import { toAttachment, type AttachmentRow } from "../store/rows.ts";
 import type { Turn } from "../turn.ts";
 import { decodeImage } from "./ask.ts";
 import type { Core } from "./core.ts";
@@ -40,15 +33,17 @@ export const createReplies = (
     if (frame.error) return onError(turn, frame.error);
     turn.state = "streaming";
     turn.activity = undefined;
-    if (frame.mode === "replace") replaceText(turn, frame.content);
-    else if (frame.content !== "") {
-      turn.text += frame.content;
-      turn.bytes += Buffer.byteLength(frame.content);
-    }
-    if (turn.bytes > config().limits.replyBytes) {
+    const bytes = Buffer.byteLength(frame.content) + (frame.mode === "replace" ? 0 : turn.bytes);
+    if (bytes > config().limits.replyBytes) {
       tellCancel(turn, "timeout");
-      return fail(turn, "too_large", false);
+      return fail(turn, "too_large", false); // what was there before is kept
     }
+    if (frame.mode === "replace") {
+      turn.generation++;
+      turn.text = frame.content;
+      turn.visible = 0;
+    } else turn.text += frame.content;
+    turn.bytes = bytes;
     if (frame.image) keepFile(turn, { name: "image", mime: "", data: frame.image });
     for (const file of frame.attachments ?? []) keepFile(turn, file);
     if (frame.usage) turn.usage = frame.usage;
@@ -62,51 +57,53 @@ export const createReplies = (
     streams.touch(turn);
   };
 
-  const replaceText = (turn: Turn, content: string): void => {
-    turn.generation++;
-    turn.text = content;
-    turn.bytes = Buffer.byteLength(content);
-    turn.visible = 0;
-  };
-
   const onError = (turn: Turn, error: NonNullable<ReplyFrame["error"]>): void => {
     if (error.retryable && turn.text === "" && dispatch.retry(turn)) return;
     fail(turn, "bot_failed", error.retryable ?? false, error.message);
   };
 
-  /** Stores a file of a reply; readers see it when it is stored, and the end waits for it. */
+  /** Stores a file of a reply; readers see it when it is stored, and the end and the acks wait for it. */
   const keepFile = (turn: Turn, file: ReplyFile): void => {
-    turn.storing.push(
-      storeFile(turn, file).then(
-        (row) => {
-          if (turn.files.includes(row.id)) return; // sent again after a restart
-          turn.files.push(row.id);
-          turn.attachments.push(row.attachment);
-          streams.touch(turn);
-        },
-        (error: unknown) => log("warn", "reply_file_refused", { turn: turn.key, error: String(error) }),
-      ),
-    );
+    const { storing, attempt } = turn;
+    const stored = storeFile(turn, file)
+      .then((row) => {
+        // Of an attempt that lost, or sent again after a restart.
+        if (turn.attempt !== attempt || turn.files.includes(row.id) || isFound(turn, row)) return;
+        turn.files.push(row.id);
+        turn.attachments.push(toAttachment(row));
+        streams.touch(turn);
+      })
+      .catch((error: unknown) => log("warn", "reply_file_refused", { turn: turn.key, error: String(error) }))
+      .finally(() => {
+        storing.delete(stored);
+        if (turn.attempt === attempt && !turn.ending) textLog.add(turn, "");
+      });
+    storing.add(stored);
   };
 
-  const storeFile = async (turn: Turn, file: ReplyFile): Promise<{ id: number; attachment: Attachment }> => {
+  /** Stored before a kill that cost the frame it came in; the bot has sent that again. */
+  const isFound = (turn: Turn, row: AttachmentRow): boolean => {
+    const at = turn.found.findIndex(({ sha, name }) => sha === row.sha && name === row.name);
+    if (at >= 0) turn.found.splice(at, 1);
+    return at >= 0;
+  };
+
+  const storeFile = async (turn: Turn, file: ReplyFile): Promise<AttachmentRow> => {
     if ("id" in file) {
       const row = store.attachments.get(decodeId(file.id));
       if (!row || row.turn !== turn.id) throw new Reject("not_found");
-      return { id: row.id, attachment: toAttachment(row) };
+      return row;
     }
     const { bytes, mime } = decodeImage(file.data);
     if (bytes.length > config().limits.attachmentBytes) throw new Reject("too_large");
     const type = file.mime || mime;
     const name = file.name === "image" && !file.mime ? `image.${type.split("/")[1] ?? "bin"}` : file.name;
-    const row = await store.attachments.add({ user: turn.user, name, mime: type, bytes, turn: turn.id });
-    return { id: row.id, attachment: toAttachment(row) };
+    return store.attachments.add({ user: turn.user, name, mime: type, bytes, turn: turn.id });
   };
 
   const onEvent = (turn: Turn, frame: EventFrame): void => {
     if (turn.ending || frame.kind === "draining") return;
-    turn.frameAt = now();
-    if (turn.state === "sent") turn.state = "accepted";
+    accept(turn);
     const activity: Activity = {
       kind: frame.kind,
       ...(frame.text !== undefined && { text: frame.text }),
@@ -115,6 +112,7 @@ export const createReplies = (
     streams.activity(turn, activity);
   };
 
+  /** The bot has it. Stored, so that after a kill it is listed as pending instead of asked again. */
   const accept = (turn: Turn): void => {
     turn.frameAt = now();
     if (turn.state !== "sent") return;

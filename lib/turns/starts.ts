@@ -57,6 +57,8 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
   instance: "",
   proto: 0,
   connection: undefined,
+  tries: 0,
+  refusedBy: new Set(),
   sentAt: 0,
   frameAt: at,
   orphanedUntil: undefined,
@@ -69,7 +71,8 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
   usage: undefined,
   attachments: [],
   files: [],
-  storing: [],
+  storing: new Set(),
+  found: [],
   activity: undefined,
   visible: 0,
   ending: undefined,
@@ -81,7 +84,7 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
 export type Started = { turn: Turn; again: boolean } | { row: TurnRow };
 
 export const createStarts = (
-  { config, store, bots, now, open, countOf, remember, asks, publish }: Core,
+  { config, store, bots, now, open, countOf, hold, unhold, remember, asks, publish }: Core,
   dispatch: Dispatch,
 ) => {
   /** The bot named by `target` or by a mention, and the text that is left. Rejects `bot_not_found`. */
@@ -155,12 +158,14 @@ export const createStarts = (
       only: ask.onlyBots,
     };
     const choice = dispatch.pick({ user: ask.user, wanted });
-    if ("none" in choice) {
-      if (choice.none === "offline") throw new Reject(target === undefined ? "no_bot" : "bot_not_found");
-      if (!dispatch.queueHasRoom()) throw new Reject("bot_busy", undefined, 5);
-    }
+    if ("none" in choice && choice.none === "offline")
+      throw new Reject(target === undefined ? "no_bot" : "bot_not_found");
+    const leave = "none" in choice ? dispatch.takeSeat() : () => {};
+    if (!leave) throw new Reject("bot_busy", undefined, 5);
+    // Places are taken before the first await, so that sends at the same moment cannot have the same one.
     const turn = blankTurn(ask, wanted, text, now());
     if ("connection" in choice) dispatch.reserve(turn, choice.connection);
+    hold(ask.user);
     try {
       if (ask.image) files.unshift(await keepImage(ask.user, ask.image));
       turn.hasFiles = files.length > 0;
@@ -185,6 +190,7 @@ export const createStarts = (
       });
       if (begun.existing) {
         dispatch.release(turn);
+        unhold(ask.user);
         return again(begun.existing);
       }
       turn.id = begun.turn;
@@ -198,7 +204,10 @@ export const createStarts = (
       publish.started(turn, begun.question, begun.conversation);
     } catch (error) {
       dispatch.release(turn);
+      unhold(ask.user);
       throw error;
+    } finally {
+      leave();
     }
     if (turn.connection && !turn.connection.gone) dispatch.deliver(turn);
     else dispatch.place(turn);

@@ -2,7 +2,8 @@
  * Text of open turns on its way to disk: in batches of 250 ms or 4 KB, acked to v2 bots once committed.
  *
  * A chunk has gone to its readers before it comes here; only `ack` waits. What must stay true: an ack never names a seq
- * whose text would not survive a kill.
+ * whose text or files would not survive a kill; batches reach the disk in the order of the text, also when one is refused
+ * (so one at a time).
  */
 import type { Bots, Connection } from "../bots.ts";
 import type { Log } from "../log.ts";
@@ -12,58 +13,102 @@ import type { Turn } from "../turn.ts";
 /** PROTOCOL 9: the most that a kill can cost a v1 bot's reader. */
 const BATCH_MS = 250;
 const BATCH_CHARS = 4096;
+/** After a refusal (disk full): often enough to go on soon, seldom enough to leave the log readable. */
+const RETRY_MS = 2_000;
+
+type Batch = { turn: Turn; attempt: number; generation: number; seq: number; text: string };
 
 export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }) => {
   const { store, bots, log } = deps;
   const dirty = new Set<Turn>();
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let writing: Promise<void> | undefined;
+  let refused = false;
+  let stopped = false;
 
   const ack = (turn: Turn, connection: Connection): void => {
     if (!connection.caps.has("ack") || connection.gone) return;
-    bots().send(connection, {
-      type: "ack",
-      replyTo: turn.key,
-      seq: turn.ended || turn.ending ? turn.seq : turn.storedSeq,
-    });
+    bots().send(connection, { type: "ack", replyTo: turn.key, seq: turn.ending ? turn.seq : turn.storedSeq });
   };
 
-  const flush = async (): Promise<void> => {
-    clearTimeout(timer);
-    timer = undefined;
-    if (dirty.size === 0) return;
-    const turns = [...dirty].filter((turn) => !turn.ending);
-    dirty.clear();
-    const batch = turns.map((turn) => {
-      const text = turn.unlogged;
-      turn.unlogged = "";
-      return { turn: turn.id, generation: turn.generation, seq: turn.seq, text };
-    });
-    try {
-      await store.turns.log(batch);
-    } catch (error) {
-      log("error", "text_not_stored", { turns: batch.length, error: String(error) });
-      batch.forEach(({ text, generation }, i) => {
-        const turn = turns[i]!;
-        if (turn.generation === generation) turn.unlogged = text + turn.unlogged;
-        add(turn, "");
+  /** What may be written now. A turn whose files are still on their way stays; it is added again when they are there. */
+  const take = (): Batch[] => {
+    const batch: Batch[] = [];
+    for (const turn of dirty) {
+      if (turn.storing.size > 0 && !turn.ending) continue;
+      dirty.delete(turn);
+      if (turn.ending) continue; // its end holds the whole text
+      batch.push({
+        turn,
+        attempt: turn.attempt,
+        generation: turn.generation,
+        seq: turn.seq,
+        text: turn.unlogged,
       });
+      turn.unlogged = "";
+    }
+    return batch;
+  };
+
+  const later = (): void => {
+    if (!stopped) timer ??= setTimeout(() => void flush(), refused ? RETRY_MS : BATCH_MS);
+  };
+
+  const stored = ({ turn, attempt, generation, seq }: Batch): void => {
+    if (turn.attempt !== attempt) return; // another bot has it by now
+    if (turn.generation === generation) turn.storedSeq = Math.max(turn.storedSeq, seq);
+    if (turn.connection && !turn.ending && turn.storedSeq > 0) ack(turn, turn.connection);
+  };
+
+  const write = async (): Promise<void> => {
+    const batch = take();
+    if (batch.length === 0) return;
+    try {
+      await store.turns.log(batch.map(({ turn, ...rest }) => ({ turn: turn.id, ...rest })));
+      refused = false;
+    } catch (error) {
+      refused = true;
+      log("error", "text_not_stored", { turns: batch.length, error: String(error) });
+      for (const { turn, attempt, generation, text } of batch) {
+        if (turn.attempt === attempt && turn.generation === generation) turn.unlogged = text + turn.unlogged;
+        dirty.add(turn);
+      }
       return;
     }
-    turns.forEach((turn, i) => {
-      if (turn.generation === batch[i]!.generation) turn.storedSeq = Math.max(turn.storedSeq, batch[i]!.seq);
-      if (turn.connection?.proto === 2 && !turn.ending && turn.storedSeq > 0) ack(turn, turn.connection);
+    batch.forEach(stored);
+  };
+
+  /** Writes what waits; while a batch is on its way, what comes meanwhile waits for the next. */
+  const flush = (): Promise<void> => {
+    clearTimeout(timer);
+    timer = undefined;
+    writing ??= write().finally(() => {
+      writing = undefined;
+      for (const turn of dirty) if (turn.storing.size === 0) return later();
     });
+    return writing;
   };
 
   /** `text`: what was appended; undefined: the whole text is new (a replacement). */
   const add = (turn: Turn, text: string | undefined): void => {
     turn.unlogged = text === undefined ? turn.text : turn.unlogged + text;
     dirty.add(turn);
-    if (turn.unlogged.length >= BATCH_CHARS) void flush();
-    else timer ??= setTimeout(() => void flush(), BATCH_MS);
+    const large = turn.unlogged.length >= BATCH_CHARS && turn.storing.size === 0;
+    if (large && writing === undefined && !refused) void flush();
+    else later();
   };
 
-  return { add, ack, flush };
+  return {
+    add,
+    ack,
+    flush,
+    /** The last of it, and nothing after. */
+    stop: async (): Promise<void> => {
+      stopped = true;
+      await writing;
+      await flush();
+    },
+  };
 };
 
 export type TextLog = ReturnType<typeof createTextLog>;
