@@ -1,16 +1,13 @@
 /**
- * `bun run build`: makes dist/nexus, the whole product in one file. `bun run build:page` makes dist/page, the chat page
- * for a web server of one's own.
+ * `bun run build`: makes dist/nexus, the whole product in one file for this machine. `bun run build:page` makes
+ * dist/page, the chat page for a web server of one's own. For other machines: release.ts.
  *
- * Must stay true: the same commit in the same folder gives the same bytes, so nothing of the time or the machine goes
- * in. Refuses to leave a half-written binary: the compiler's exit code is this one's.
+ * Must stay true: a failed build ends with another exit code than 0 and leaves no binary.
  */
 import { mkdir, rm } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
-import { buildPage, packPage } from "../ui/build.ts";
-
-const ROOT = resolve(import.meta.dir, "..");
-const DIST = join(ROOT, "dist");
+import { dirname, join } from "node:path";
+import { buildPage } from "../ui/build.ts";
+import { commit, compile, DIST, preparePage, ROOT, version } from "./compile.ts";
 
 const size = (bytes: number): string =>
   bytes < 1_000_000 ? `${(bytes / 1000).toFixed(1)} kB` : `${(bytes / 1_000_000).toFixed(1)} MB`;
@@ -25,18 +22,6 @@ const createSteps = () => {
   };
 };
 
-const git = (...args: string[]): string => {
-  const { exitCode, stdout } = Bun.spawnSync(["git", ...args], { cwd: ROOT, stderr: "ignore" });
-  return exitCode === 0 ? stdout.toString().trim() : "";
-};
-
-/** The commit this tree stands at, with + when files differ from it; "unknown" outside a clone. */
-const commit = (): string => {
-  const hash = git("rev-parse", "--short=10", "HEAD");
-  if (!hash) return "unknown";
-  return git("status", "--porcelain", "--untracked-files=no") ? `${hash}+` : hash;
-};
-
 const writePage = async (step: (text: string) => void) => {
   const files = await buildPage({ standalone: true });
   await rm(join(DIST, "page"), { recursive: true, force: true });
@@ -49,41 +34,15 @@ const writePage = async (step: (text: string) => void) => {
   step(`dist/page: ${files.length} files, ${size(total)}`);
 };
 
-const compile = async (step: (text: string) => void): Promise<number> => {
-  const { version } = await Bun.file(join(ROOT, "package.json")).json();
-  const pack = await packPage(await buildPage());
-  // The compiler keeps the name of an asset, so lib/assets.ts finds it in Bun.embeddedFiles as "page.pack".
-  await Bun.write(join(DIST, "page.pack"), pack);
-  step(`page: ${size(pack.byteLength)} packed`);
-
-  const out = join(DIST, "nexus");
-  const line = [
-    process.execPath,
-    "build",
-    "--compile",
-    "--minify",
-    // ESM, because the default format of --bytecode knows no top-level await.
-    "--bytecode",
-    "--format=esm",
-    // Stacks in the log name our files and lines; the map is inside the binary.
-    "--sourcemap",
-    // A .env or bunfig.toml in the working folder must not reach a server (the latter ran its preload script).
-    "--no-compile-autoload-dotenv",
-    "--no-compile-autoload-bunfig",
-    // No eval in the process, and no preload by BUN_OPTIONS either.
-    "--compile-exec-argv=--disallow-code-generation-from-strings=strict",
-    `--define=NEXUS_COMMIT=${JSON.stringify(commit())}`,
-    "--asset=dist/page.pack",
-    "server.ts",
-    `--outfile=${out}`,
-  ];
-  const child = Bun.spawnSync(line, { cwd: ROOT, stdout: "pipe", stderr: "pipe" });
-  await rm(`${out}.map`, { force: true });
-  if (child.exitCode !== 0) {
-    console.error(child.stdout.toString() + child.stderr.toString());
-    return child.exitCode;
+const writeBinary = async (step: (text: string) => void): Promise<number> => {
+  step(`page: ${size(await preparePage())} packed`);
+  const at = commit();
+  const made = await compile(join(DIST, "nexus"), { commit: at });
+  if (!made.ok) {
+    console.error(made.output);
+    return made.code;
   }
-  step(`dist/nexus: ${size(Bun.file(out).size)}, version ${version}, commit ${commit()}`);
+  step(`dist/nexus: ${size(made.bytes)}, version ${await version()}, commit ${at}`);
   return 0;
 };
 
@@ -91,12 +50,11 @@ const main = async (what: string | undefined): Promise<number> => {
   // Names of the page's parts come of paths relative to the working folder.
   process.chdir(ROOT);
   const step = createSteps();
-  await mkdir(DIST, { recursive: true });
   if (what === "page") {
     await writePage(step);
     return 0;
   }
-  if (what === undefined) return await compile(step);
+  if (what === undefined) return await writeBinary(step);
   console.error(`Unknown: ${what}. Use: bun deploy/build.ts [page]`);
   return 2;
 };
