@@ -31,7 +31,7 @@ const tarEntry = (name: string, bytes: Uint8Array): Uint8Array[] => {
 /** Builds plugin/dist and the tarball; returns the tarball's path. Throws when the sources do not compile. */
 export const buildPlugin = async (outdir = join(root, "..", "dist")): Promise<string> => {
   const built = await Bun.build({
-    entrypoints: [join(root, "index.ts"), join(root, "setup-entry.ts")],
+    entrypoints: ["index.ts", "setup-entry.ts", "secret-contract-api.ts"].map((name) => join(root, name)),
     outdir: join(root, "dist"),
     target: "node",
     format: "esm",

@@ -90,6 +90,7 @@ declare module "openclaw/plugin-sdk/channel-core" {
           message: { body: string; bodyForAgent: string; rawBody: string; commandBody: string };
           supplemental?: { quote: { id: string; body: string; sender: string } };
           access: { commands: { authorized: boolean } };
+          command?: { kind: "text-slash"; name: string; body: string; authorized: boolean };
           media: import("openclaw/plugin-sdk/channel-inbound").InboundMediaFact[];
           channelIngress: Ingress;
         }): Context;
@@ -129,12 +130,7 @@ declare module "openclaw/plugin-sdk/channel-core" {
         }): Promise<{ dispatched: boolean; admission: { kind: string } }>;
       };
     };
-    state: {
-      openKeyedStore<T>(options: { namespace: string; maxEntries: number }): {
-        lookup(key: string): Promise<T | undefined>;
-        register(key: string, value: T, options?: { ttlMs?: number }): Promise<void>;
-      };
-    };
+    state: { resolveStateDir(): string };
   };
 
   export type ChannelAccountSnapshot = {
@@ -369,7 +365,7 @@ declare module "openclaw/plugin-sdk/channel-secret-basic-runtime" {
     accountFields: readonly string[];
     channelFields: readonly string[];
     mode: "account-inheritance";
-  }) => object;
+  }) => { secretTargetRegistryEntries: object[]; collectRuntimeConfigAssignments(params: never): void };
 }
 
 declare module "openclaw/plugin-sdk/account-helpers" {

@@ -99,6 +99,9 @@ export const createInbound = (options: InboundOptions) => {
     const quoted = turn.replyTo;
     const notes = missing.map((fault) => `\n[a file could not be read: ${fault.split(":")[0]}]`).join("");
     const rawBody = turn.text;
+    const { authorized } = ingress.commandAccess;
+    // Named as a command, /status and its like are answered beside a running answer instead of after it.
+    const slash = isCommand ? /^\/(\w+)/.exec(rawBody.trim())?.[1]?.toLowerCase() : undefined;
     const ctxPayload = runtime.channel.inbound.buildContext({
       channel: CHANNEL,
       accountId: route.accountId,
@@ -137,7 +140,8 @@ export const createInbound = (options: InboundOptions) => {
         commandBody: rawBody,
       },
       ...(quoted ? { supplemental: { quote: { id: quoted.id, body: quoted.content, sender: quoted.role } } } : {}),
-      access: { commands: { authorized: ingress.commandAccess.authorized } },
+      access: { commands: { authorized } },
+      ...(slash ? { command: { kind: "text-slash", name: slash, body: rawBody, authorized } } : {}),
       media,
       channelIngress: ingress,
     });

@@ -61,9 +61,11 @@ export const runAccount = async (options: {
   if (fault !== undefined) throw new Error(`nexus: ${fault}`);
   const base = { accountId, enabled: account.enabled, configured: account.configured, running: true };
 
+  let outage: string | undefined;
   const publish = (state: BotState) => {
     const at = Date.now();
     if (state.state === "online") {
+      outage = undefined;
       log.info(`connected to ${account.config.serverUrl} as ${account.config.botId} (protocol v${state.proto})`);
       if (state.proto === 1)
         log.warn(
@@ -79,8 +81,11 @@ export const runAccount = async (options: {
         lastError: null,
       });
     } else if (state.state === "waiting") {
-      const inMs = Math.max(0, state.retryAt - at);
-      log.warn(`not connected: ${state.reason}; next try in ${Math.ceil(inMs / 1000)} s`);
+      const line = `not connected: ${state.reason}; next try in ${Math.ceil((state.retryAt - at) / 1000)} s`;
+      // One line per outage and reason: a gateway that is away for a night must not fill the log.
+      if (state.reason !== outage) log.warn(line);
+      else context.log?.debug?.(`[${accountId}] ${line}`);
+      outage = state.reason;
       context.setStatus({
         ...base,
         connected: false,
@@ -120,7 +125,9 @@ export const runAccount = async (options: {
     onState: publish,
     log: (level, event, fields) => {
       const line = `${event} ${JSON.stringify(fields)}`;
-      if (level === "error" || level === "warn") log.warn(line);
+      // Its state changes are published above, in words.
+      const told = /^bot\.(online|offline|stopped|refused)$/.test(event);
+      if ((level === "error" || level === "warn") && !told) log.warn(line);
       else context.log?.debug?.(`[${accountId}] ${line}`);
     },
   });

