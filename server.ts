@@ -8,6 +8,7 @@ import { banner, lanAddresses } from "./lib/banner.ts";
 import { EXIT, type Io, type ServeOptions } from "./lib/cli/command.ts";
 import { languageOf } from "./lib/cli/language.ts";
 import { untilStopped } from "./lib/cli/lifetime.ts";
+import { createNotify } from "./lib/cli/notify.ts";
 import { explainStart } from "./lib/cli/start.ts";
 import { run, VERSION } from "./lib/cli.ts";
 import { faultLine, loadConfig, watchConfig } from "./lib/config/file.ts";
@@ -75,7 +76,15 @@ const serve = async (io: Io, { configPath, port }: ServeOptions): Promise<number
   const stopWatching = watchConfig(configPath, reload);
   process.on("SIGHUP", reload);
 
-  const code = await untilStopped({ drain: () => gateway.drain(), close: () => gateway.close(), log });
+  const notify = createNotify({ env: io.env, log });
+  const drain = (): Promise<void> => {
+    void notify("STOPPING=1");
+    return gateway.drain();
+  };
+  const stopped = untilStopped({ drain, close: () => gateway.close(), log });
+  // Ready to be stopped, too: from here on signals are handled.
+  void notify("READY=1");
+  const code = await stopped;
   stopWatching();
   return code;
 };
