@@ -34,18 +34,21 @@ export const conversationRoutes = (gate: Gate): Route[] => {
   const { publish } = turns;
   const idOf = (call: Call): number => decodeId(call.params.id ?? "");
 
+  const badPlace = (): Reject =>
+    new Reject("bad_request", { zh: "before：应为上一页的 next", en: "before: the `next` of the page before" });
+
   /** `<updatedAt>-<id>`, opaque to clients. */
   const cursor = (text: string | null): { at: number; id: number } | undefined => {
     if (text === null || text === "") return undefined;
     const match = /^(\d{1,16})-([0-9a-z]{1,11})$/.exec(text);
-    if (!match)
-      throw new Reject("bad_request", { zh: "before：应为上一页的 next", en: "before: the `next` of the page before" });
+    if (!match) throw badPlace();
     return { at: Number(match[1]), id: decodeId(match[2]!) };
   };
 
   const page = async (call: Call) => {
     const before = call.query("before");
     const upper = before ? decodeId(before) : Number.MAX_SAFE_INTEGER;
+    if (upper === 0) throw badPlace();
     const { messages, next } = await store.conversations.messages(
       call.caller.user,
       idOf(call),
