@@ -46,8 +46,10 @@ export const admit = (
   tokenDigest: string,
 ): Verdict => {
   const entry = config.bots.get(frame.botId);
-  const accepted = entry?.tokens.length ? entry.tokens : config.botTokens;
-  if (accepted.length > 0 && !accepted.some((token) => sameDigest(digest(token), tokenDigest)))
+  if (entry?.disabled) return { ok: false, reason: "token_refused", error: "Disabled by an administrator" };
+  const own = [...(entry?.tokens ?? []).map(digest), ...(entry?.tokenDigests ?? [])];
+  const accepted = own.length > 0 ? own : config.botTokens.map(digest);
+  if (accepted.length > 0 && !accepted.some((known) => sameDigest(known, tokenDigest)))
     return { ok: false, reason: "token_refused", error: "Invalid token" };
   if (frame.proto !== undefined && frame.proto > PROTO)
     return {

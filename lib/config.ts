@@ -24,6 +24,10 @@ export type BotEntry = {
   weight?: number;
   maxConcurrency?: number;
   name?: string;
+  /** SHA-256 of tokens made on the admin page, accepted like `tokens`. Never from the file. */
+  tokenDigests?: string[];
+  /** By an admin on the page: refused until that is lifted. Never from the file. */
+  disabled?: true;
 };
 
 export type UserEntry = {
@@ -73,6 +77,10 @@ export type Config = {
   synchronous: "normal" | "full";
   retentionDays: number;
   language: "zh" | "en";
+  /** Where a day ends, for messagesPerDay and use per day; undefined: the machine's time zone. */
+  timeZone?: string;
+  /** Accepted for /metrics from elsewhere than this machine; empty: only from here. */
+  metricsTokens: string[];
   limits: Limits;
   signIn: SignIn;
   models: ModelEntry[];
@@ -127,6 +135,8 @@ const complete = (parsed: Parsed, port: number | undefined): Config => {
     synchronous: parsed.synchronous ?? DEFAULTS.synchronous,
     retentionDays: parsed.retentionDays ?? DEFAULTS.retentionDays,
     language: parsed.language ?? DEFAULTS.language,
+    ...(parsed.timeZone === undefined ? {} : { timeZone: parsed.timeZone }),
+    metricsTokens: parsed.metricsToken ?? [],
     limits: {
       turnsPerUser: noneIsNoLimit(l.turnsPerUser ?? d.turnsPerUser),
       streamsPerUser: noneIsNoLimit(l.streamsPerUser ?? d.streamsPerUser),

@@ -160,6 +160,32 @@ export const createSessions = (deps: {
 
     recheck,
 
+    /** Sessions of one person, newest first. */
+    of: (user: string): Session[] =>
+      [...sessions.values()].filter((one) => one.user === user).sort((a, b) => b.createdAt - a.createdAt),
+    all: (): Iterable<Session> => sessions.values(),
+    /** Ends these; their streams end with them. */
+    end: dropSessions,
+    /** How many API keys there are per person. */
+    keyCounts: (): Map<string, number> => {
+      const counts = new Map<string, number>();
+      for (const { row } of keys.values()) counts.set(row.user, (counts.get(row.user) ?? 0) + 1);
+      return counts;
+    },
+    /** Binds a session to the password as it is now, so that `recheck` keeps it. For who just changed their own. */
+    keep: async (session: Session): Promise<void> => {
+      session.mark = markOf(people.get(session.user)?.password);
+      await store.access.markSession(session.hash, session.mark);
+    },
+    /** A person who is gone takes their keys along; the store has dropped the rows. */
+    forgetKeys: (user: string): void => {
+      for (const [hash, { row }] of keys)
+        if (row.user === user) {
+          keys.delete(hash);
+          ended(`key:${row.id}`);
+        }
+    },
+
     /** Expired sessions, and when keys were last used. */
     sweep: (): void => {
       const at = now();

@@ -23,10 +23,11 @@ const zeroIsNone = (value: number): number => (value === NO_LIMIT ? 0 : value);
 
 /** A JSON value in the shape of config.json. */
 export const describeConfig = (config: Config): Record<string, unknown> => {
-  const { botTokens, users, bots, limits, signIn, models, ...rest } = config;
+  const { botTokens, metricsTokens, users, bots, limits, signIn, models, ...rest } = config;
   return {
     ...rest,
     botToken: botTokens.length === 0 ? "" : botTokens.map(() => MASK),
+    metricsToken: metricsTokens.length === 0 ? "" : metricsTokens.map(() => MASK),
     users: Object.fromEntries(
       [...users].map(([name, { password, messagesPerDay, ...user }]) => [
         name,

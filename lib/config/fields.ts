@@ -3,6 +3,7 @@
  *
  * Knows nothing of defaults (config.ts) and of rules between fields (rules.ts). Unknown fields are refused (strict.ts).
  */
+import { isTimeZone } from "../days.ts";
 import { botIdShape } from "../frames.ts";
 import { int, list, mapOf, maybe, num, oneOf, type Of, type Shape, text } from "../shape.ts";
 import { modelsShape } from "./models.ts";
@@ -37,6 +38,11 @@ export const usernameShape = text(1, 256, /^[^:\p{Cc}]+$/u, {
   en: "a username has no colon and no control characters",
 });
 const displayNameShape = text(0, 256, /^[^\p{Cc}]*$/u, { zh: "不能含控制字符", en: "no control characters" });
+const timeZoneShape: Shape<string> = (value, path, faults) => {
+  if (typeof value === "string" && value !== "" && isTimeZone(value)) return value;
+  faults.push({ path, say: { zh: "应为时区名，如 Asia/Shanghai", en: "a time zone, for example Asia/Shanghai" } });
+  return "";
+};
 const identityShape = text(3, 512, /^[a-z0-9-]+:\S+$/, {
   zh: "应为 来源:标识，如 wecom:企业ID:用户ID",
   en: "source:id, for example wecom:CORP:zhang",
@@ -85,6 +91,8 @@ export const configShape = (env: Env, readFile: ReadFile, { hashFloor = FLOOR }:
     retentionDays: maybe(int(0, 36_500)),
     turnTimeout: span(SHORTEST_MS, LONGEST_TURN_MS),
     language: maybe(oneOf("zh", "en")),
+    timeZone: maybe(timeZoneShape),
+    metricsToken: maybe(tokens(true)),
     bots: maybe(
       mapOf(
         botIdShape,

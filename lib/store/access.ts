@@ -33,6 +33,7 @@ export const createAccessStore = ({ db, write, now }: StoreBase, ids: Ids) => {
   const insertSession = db.prepare(
     "INSERT INTO sessions (hash, user, mark, created_at, expires_at) VALUES ($hash, $user, $mark, $created_at, $expires_at)",
   );
+  const markSession = db.prepare("UPDATE sessions SET mark = ? WHERE hash = ?");
   const dropSession = db.prepare("DELETE FROM sessions WHERE hash = ?");
   const dropExpired = db.prepare("DELETE FROM sessions WHERE expires_at <= ?");
   const keys = db.prepare<KeyRow, []>("SELECT * FROM api_keys");
@@ -57,6 +58,10 @@ export const createAccessStore = ({ db, write, now }: StoreBase, ids: Ids) => {
     addSession: (row: SessionRow): Promise<void> =>
       write(() => {
         insertSession.run(row);
+      }),
+    markSession: (hash: string, mark: string): Promise<void> =>
+      write(() => {
+        markSession.run(mark, hash);
       }),
     dropSessions: (hashes: string[]): Promise<void> =>
       write(() => {
