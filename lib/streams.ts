@@ -38,7 +38,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   const dirty = new Set<Readable>();
   let scheduled = false;
 
-  const admitReader = (user: string): void => {
+  const checkRoom = (user: string): void => {
     const { streams, streamsPerUser } = config().limits;
     const mine = countByUser.get(user) ?? 0;
     if (streamsPerUser > 0 && mine >= streamsPerUser)
@@ -48,7 +48,6 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
         5,
       );
     if (streams > 0 && all.size >= streams) throw new Reject("rate_limited", ERRORS.rate_limited, 15);
-    countByUser.set(user, mine + 1);
   };
 
   const dismiss = (sse: Sse): void => {
@@ -60,11 +59,12 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
 
   const open = (access: Access, lives: boolean, ready: () => void, gone: () => void) => {
     try {
-      admitReader(access.user);
+      checkRoom(access.user);
     } catch (error) {
       access.release();
       throw error;
     }
+    countByUser.set(access.user, (countByUser.get(access.user) ?? 0) + 1);
     const endsAt = lives ? now() + LIFE_MS * (1 + JITTER * (2 * Math.random() - 1)) : Infinity;
     const opened = openSse({
       user: access.user,
@@ -128,6 +128,9 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   };
 
   return {
+    /** Rejects `rate_limited` when no stream of this user would be let in: asked before a turn is started for one. */
+    checkRoom,
+
     /**
      * A stream of one turn from `after` on. `lives`: a GET stream, which ends after LIFE_MS and resumes.
      * `dialect`: told in another format than ours. Rejects `rate_limited`.

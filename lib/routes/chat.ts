@@ -5,7 +5,7 @@ import type { Call, Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { ERRORS, Reject, type Attachment, type ErrorCode } from "../protocol.ts";
 import { SSE_HEADERS } from "../sse.ts";
-import { parseAfter, type Readable } from "../streams/reader.ts";
+import { parseAfter, type After, type Readable } from "../streams/reader.ts";
 import type { TurnRow } from "../store/turns.ts";
 import type { TurnEnd } from "../turn.ts";
 import type { Ask, Started } from "../turns/starts.ts";
@@ -94,8 +94,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
     throw new Reject("not_found");
   };
 
-  const stream = (call: Call, turn: Readable, lives: boolean): Response => {
-    const after = parseAfter(call.request.headers.get("last-event-id") ?? call.query("after"));
+  const stream = (call: Call, turn: Readable, after: After | undefined, lives: boolean): Response => {
     const body = streams.openTurn(turn, after, gate.access(call), lives);
     call.server.timeout(call.request, 60);
     return new Response(body, { headers: { ...call.headers, ...SSE_HEADERS } });
@@ -169,8 +168,9 @@ export const chatRoutes = (gate: Gate): Route[] => {
       auth: "user",
       scope: "chat",
       handle: async (call) => {
+        streams.checkRoom(call.caller.user);
         const started = await ask(call);
-        return stream(call, "row" in started ? replayOf(started.row) : started.turn, false);
+        return stream(call, "row" in started ? replayOf(started.row) : started.turn, undefined, false);
       },
     },
     {
@@ -180,7 +180,8 @@ export const chatRoutes = (gate: Gate): Route[] => {
       scope: "chat",
       handle: (call) => {
         const { open, row } = own(call);
-        return stream(call, open ?? replayOf(row!), true);
+        const after = parseAfter(call.request.headers.get("last-event-id") ?? call.query("after"));
+        return stream(call, open ?? replayOf(row!), after, true);
       },
     },
     {

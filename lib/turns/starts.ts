@@ -137,6 +137,9 @@ export const createStarts = (
     ).id;
   };
 
+  /** By user and clientId, until it is known whether it started. */
+  const starting = new Map<string, Promise<unknown>>();
+
   /**
    * Starts a turn. Resolves once the question is committed, with the open turn, or with the row of the turn that this
    * clientId started before. Rejects: bad_request, not_found, conflict, too_large, bot_not_found, no_bot, bot_busy,
@@ -145,6 +148,21 @@ export const createStarts = (
   const start = async (ask: Ask): Promise<Started> => {
     const known = ask.client && store.turns.again(ask.user, ask.client);
     if (known) return again(known);
+    if (!ask.client) return startNew(ask);
+    // The same send at the same moment waits for the first: it needs no room of its own.
+    const key = `${ask.user}\n${ask.client.id}`;
+    const first = starting.get(key);
+    if (first) return first.then(() => start(ask));
+    const started = startNew(ask);
+    const settled = started.then(
+      () => starting.delete(key),
+      () => starting.delete(key),
+    );
+    starting.set(key, settled);
+    return started;
+  };
+
+  const startNew = async (ask: Ask): Promise<Started> => {
     checkRoom(ask.user);
     const { target, text } = whom(ask);
     const files = ownFiles(ask);
