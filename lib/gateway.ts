@@ -225,6 +225,7 @@ export const createGateway = async ({
     second: (): void => {
       bots.sweep();
       turns.sweep();
+      sessions.refreshKeys();
       indexing ??= indexSearch().finally(() => {
         indexing = undefined;
       });

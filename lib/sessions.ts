@@ -55,6 +55,12 @@ export const createSessions = (deps: {
     return entry !== undefined && markOf(entry.password) === mark;
   };
 
+  /** One that `nexus key add` made while we run. */
+  const fromStore = (hash: string): Key | undefined => {
+    const row = store.access.keyByHash(hash);
+    return row && addKey(row);
+  };
+
   const dropSessions = (gone: Session[]): Promise<void> => {
     for (const { hash } of gone) {
       sessions.delete(hash);
@@ -117,7 +123,7 @@ export const createSessions = (deps: {
     drop: (session: Session): Promise<void> => dropSessions([session]),
 
     findKey: (secret: string): Key | undefined => {
-      const key = keys.get(digest(secret));
+      const key = keys.get(digest(secret)) ?? fromStore(digest(secret));
       if (!key || !people.has(key.row.user)) return undefined;
       if (key.row.expires_at !== null && key.row.expires_at <= now()) return undefined;
       used.set(key.row.id, now());
@@ -181,6 +187,17 @@ export const createSessions = (deps: {
     forgetKeys: (user: string): void => {
       for (const [hash, { row }] of keys)
         if (row.user === user) {
+          keys.delete(hash);
+          ended(`key:${row.id}`);
+        }
+    },
+
+    /** Keys that `nexus key remove` took away while we run; call it about once a second. */
+    refreshKeys: (): void => {
+      if (!store.access.changedElsewhere()) return;
+      const there = new Set(store.access.keys().map(({ hash }) => hash));
+      for (const [hash, { row }] of keys)
+        if (!there.has(hash)) {
           keys.delete(hash);
           ended(`key:${row.id}`);
         }

@@ -3,7 +3,7 @@
  * a cancelled turn ends the request or the program. Chats go through a real gateway over the real bot socket.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import type { ModelEntry } from "../lib/config/models.ts";
 import { startModelBot } from "../lib/models/bot.ts";
 import { tokensOf } from "../lib/models/prompt.ts";
@@ -322,9 +322,15 @@ describe("Anthropic's Messages API", () => {
 });
 
 describe("a program per message", () => {
-  /** A zombie that its new parent has not looked at yet is dead. */
-  const alive = (pid: number): boolean =>
-    /^[^Z]/.test(Bun.spawnSync(["ps", "-o", "stat=", "-p", String(pid)]).stdout.toString());
+  const alive = (pid: number): boolean => {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return false;
+    }
+    // A zombie that its new parent has not looked at yet is dead.
+    return !existsSync("/proc/self/stat") || !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  };
 
   test("gets the text on its standard input, the rest in NEXUS_TURN, and streams its output", async () => {
     await start({ command: 'printf "in: "; cat; printf " / "; printf %s "$NEXUS_TURN"', system: "S" });

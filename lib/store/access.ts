@@ -37,6 +37,10 @@ export const createAccessStore = ({ db, write, now }: StoreBase, ids: Ids) => {
   const dropSession = db.prepare("DELETE FROM sessions WHERE hash = ?");
   const dropExpired = db.prepare("DELETE FROM sessions WHERE expires_at <= ?");
   const keys = db.prepare<KeyRow, []>("SELECT * FROM api_keys");
+  const keyByHash = db.prepare<KeyRow, [string]>("SELECT * FROM api_keys WHERE hash = ?");
+  // Counts commits of other connections: of `nexus key`, while this gateway runs.
+  const dataVersion = db.prepare<{ data_version: number }, []>("PRAGMA data_version");
+  let seenVersion = dataVersion.get()!.data_version;
   const insertKey = db.prepare(
     `INSERT INTO api_keys (id, user, hash, name, scope, bots, created_at, expires_at)
      VALUES ($id, $user, $hash, $name, $scope, $bots, $created_at, $expires_at)`,
@@ -69,6 +73,14 @@ export const createAccessStore = ({ db, write, now }: StoreBase, ids: Ids) => {
       }),
 
     keys: (): KeyRow[] => keys.all(),
+    keyByHash: (hash: string): KeyRow | undefined => keyByHash.get(hash) ?? undefined,
+    /** Another process wrote to the store since this was asked last. */
+    changedElsewhere: (): boolean => {
+      const version = dataVersion.get()!.data_version;
+      const changed = version !== seenVersion;
+      seenVersion = version;
+      return changed;
+    },
     addKey: (row: Omit<KeyRow, "id" | "last_used_at">): Promise<KeyRow> =>
       write(() => {
         const id = ids.next();

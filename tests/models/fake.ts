@@ -64,6 +64,8 @@ export const startFake = (...answers: Answer[]) => {
     port: 0,
     hostname: "127.0.0.1",
     idleTimeout: 30,
+    development: false,
+    error: () => new Response(null, { status: 500 }),
     fetch: async (request) => {
       let aborted = false;
       request.signal.addEventListener("abort", () => {
