@@ -7,6 +7,7 @@
 import { resolve } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
 import { BOT_COMMANDS } from "./cli/bot.ts";
+import { CHAT } from "./cli/chat.ts";
 import { type Command, type Context, EXIT, type Given, type Io, type Language, parseArgs } from "./cli/command.ts";
 import { commandPage, helpPage } from "./cli/help.ts";
 import { KEY_COMMANDS } from "./cli/key.ts";
@@ -22,7 +23,7 @@ export const VERSION: string = packageJson.version;
 declare const NEXUS_COMMIT: string | undefined;
 const COMMIT = typeof NEXUS_COMMIT === "string" ? ` (${NEXUS_COMMIT})` : "";
 
-const commands: readonly Command[] = [SERVE, DEMO, ...BOT_COMMANDS, ...USER_COMMANDS, ...KEY_COMMANDS, CHECK, BACKUP];
+const commands: readonly Command[] = [SERVE, DEMO, CHAT, ...BOT_COMMANDS, ...USER_COMMANDS, ...KEY_COMMANDS, CHECK, BACKUP];
 
 /** The command whose words the arguments begin with, and how many words that took. None: `serve`, if only options follow. */
 const find = (args: readonly string[]): { command: Command; words: number } | undefined => {

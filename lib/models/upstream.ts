@@ -190,10 +190,11 @@ export const post = async (options: {
 export async function* sseEvents(
   body: ReadableStream<Uint8Array>,
   touch: () => void,
-): AsyncGenerator<{ event: string; data: string }> {
+): AsyncGenerator<{ event: string; data: string; id: string }> {
   const decoder = new TextDecoder();
   let rest = "";
   let event = "";
+  let id = "";
   let data: string[] = [];
   for await (const piece of body) {
     touch();
@@ -205,16 +206,18 @@ export async function* sseEvents(
     rest = lines.pop()! + rest.slice(whole.length);
     for (const line of lines) {
       if (line === "") {
-        if (data.length > 0) yield { event, data: data.join("\n") };
+        if (data.length > 0) yield { event, id, data: data.join("\n") };
         event = "";
+        id = "";
         data = [];
       } else if (line.startsWith("data:")) data.push(line.slice(line[5] === " " ? 6 : 5));
       else if (line.startsWith("event:")) event = line.slice(6).trim();
+      else if (line.startsWith("id:")) id = line.slice(3).trim();
     }
   }
   // Some services forget the blank line after the last event.
   if (rest.startsWith("data:")) data.push(rest.slice(5).trim());
-  if (data.length > 0) yield { event, data: data.join("\n") };
+  if (data.length > 0) yield { event, id, data: data.join("\n") };
 }
 
 const sleep = (ms: number, signal: AbortSignal): Promise<void> =>
