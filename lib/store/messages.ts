@@ -30,7 +30,13 @@ export const createMessageWriter = ({ db, ids, now, nextRev }: Omit<StoreBase, "
        last_role = $role, last_text = $text, last_at = $lastAt, updated_at = $at, rev = $rev WHERE id = $id`,
   );
 
-  const append = (row: MessageRow, files: number[], conversation: ConversationRow, unreadBy: number): void => {
+  const append = (
+    row: MessageRow,
+    files: number[],
+    conversation: ConversationRow,
+    unreadBy: number,
+    about = row.content,
+  ): void => {
     insertMessage.run(row);
     files.forEach((attachment, place) => {
       insertFile.run(row.id, place, attachment);
@@ -48,7 +54,7 @@ export const createMessageWriter = ({ db, ids, now, nextRev }: Omit<StoreBase, "
     conversation.updated_at = row.updated_at;
     conversation.rev = row.rev;
     if (conversation.titled === 0 && conversation.title === "" && row.role === "user")
-      conversation.title = excerpt(row.content, TITLE_CHARS);
+      conversation.title = excerpt(about, TITLE_CHARS);
     touchConversation.run({
       id: conversation.id,
       bot: row.bot,

@@ -204,7 +204,8 @@ export const createTurnStore = ({
           updated_at: at,
           rev: nextRev(),
         };
-        append(row, begin.files, conversation, 0);
+        // Titled by what is asked, not by whom: a leading @mention says nothing in a list.
+        append(row, begin.files, conversation, 0, begin.text ?? begin.content);
         insertTurn.run({
           id: turn,
           user: begin.user,
