@@ -8,7 +8,7 @@
  * holds until the value in config.json that it replaced changes. Refuses to know how anybody proves who they are.
  */
 import type { Config, UserEntry } from "./config.ts";
-import { opensTo } from "./config/signin.ts";
+import { foldIdentity, opensTo } from "./config/signin.ts";
 import type { UserInfo } from "./protocol.ts";
 import { attachmentUrl } from "./store/rows.ts";
 import { NO_LIMIT } from "./config/defaults.ts";
@@ -43,9 +43,6 @@ export type PersonChange = {
 };
 
 export type NewPerson = { username: string; displayName: string; password?: string; role?: "admin" };
-
-/** WeCom compares user ids without case, so two spellings must not become two people. */
-const foldIdentity = (key: string): string => (key.startsWith("wecom:") ? key.toLowerCase() : key);
 
 /** Tells whether a password is still the one that was replaced, and little else about it. */
 const markOf = (password: string | undefined): string => digest(`over:${password ?? ""}`).slice(0, 8);
@@ -83,6 +80,7 @@ export const createPeople = ({ config, store, now }: { config: () => Config; sto
   });
 
   const exists = (row: PersonRow): boolean =>
+    row.made_by !== "config" &&
     !config().users.has(row.username) &&
     !owners.has(foldIdentity(row.username)) &&
     opensTo(config().signIn, row.username);
@@ -166,6 +164,7 @@ export const createPeople = ({ config, store, now }: { config: () => Config; sto
       if (current().has(username)) return;
       await keep({
         username,
+        made_by: username.includes(":") ? "sign-in" : "page",
         display_name: displayName,
         password: password ?? null,
         role: role ?? null,
@@ -184,6 +183,7 @@ export const createPeople = ({ config, store, now }: { config: () => Config; sto
       if (!get(username)) return;
       await keep({
         username,
+        made_by: row?.made_by ?? "config",
         display_name: change.displayName ?? row?.display_name ?? username,
         password: row?.password ?? null,
         role: row?.role ?? null,

@@ -241,6 +241,28 @@ describe("accounts", () => {
     await mine.stop();
   });
 
+  test("a person whom an admin disabled stays out, as themselves and as a user of the config", async () => {
+    const mine = await startRig({
+      config: { users: { zhang: { identities: ["wecom:ww0123456789abcdef:zhangsan"] } } },
+    });
+    const { people } = mine.gateway.gate;
+    for (const [agent, user] of [
+      ["feishu", "feishu:tenant1:on_1"],
+      ["wecom", "zhang"],
+    ] as const) {
+      const browser = createBrowser(agent);
+      await browser.go(`${mine.url}/`);
+      expect((await browser.me(mine.url))?.username).toBe(user);
+      await people.change(user, { disabled: true });
+      expect(await browser.me(mine.url)).toBeUndefined();
+      expect((await browser.go(`${mine.url}/sign-in/${agent}`)).text).toContain("closed this account");
+      await people.change(user, { disabled: false });
+      await browser.go(`${mine.url}/sign-in/${agent}`);
+      expect((await browser.me(mine.url))?.username).toBe(user);
+    }
+    await mine.stop();
+  });
+
   test("a picture that is none, too far away or on another's network is not fetched", async () => {
     const secret = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response(PNG) });
     let asked = 0;

@@ -11,7 +11,7 @@ import type { Parsed } from "./fields.ts";
 import { nearest } from "./near.ts";
 import { isLoopback } from "./network.ts";
 import { isHash, isWeak } from "./secrets.ts";
-import { checkSignIn } from "./signin.ts";
+import { checkSignIn, foldIdentity } from "./signin.ts";
 
 /** Rules that need two fields. Runs on whatever parsed, so that its faults are told together with the others. */
 export const crossCheck = (parsed: Parsed, faults: Fault[]): void => {
@@ -43,13 +43,13 @@ export const crossCheck = (parsed: Parsed, faults: Fault[]): void => {
   const owners = new Map<string, string>();
   for (const [name, user] of parsed.users ?? [])
     for (const [i, identity] of (user?.identities ?? []).entries()) {
-      const owner = owners.get(identity);
+      const owner = owners.get(foldIdentity(identity));
       if (owner !== undefined)
         faults.push({
           path: `users.${name}.identities[${i}]`,
           say: { zh: `已属于用户 ${owner}`, en: `already belongs to the user ${owner}` },
         });
-      owners.set(identity, name);
+      owners.set(foldIdentity(identity), name);
     }
 };
 

@@ -275,7 +275,8 @@ export const checkSignIn = (written: Written, publicUrl: string | undefined, fau
   }
 };
 
-const folded = (key: string): string => (key.startsWith("wecom:") ? key.toLowerCase() : key);
+/** An identity as it is compared: WeCom takes user ids without case, so two spellings must not become two people. */
+export const foldIdentity = (key: string): string => (key.startsWith("wecom:") ? key.toLowerCase() : key);
 
 /**
  * Whether the config still lets in a person who was made with this username. Names without a colon were not made by
@@ -284,7 +285,7 @@ const folded = (key: string): string => (key.startsWith("wecom:") ? key.toLowerC
 export const opensTo = (signIn: SignIn, username: string): boolean => {
   const [source, organisation] = username.split(":", 2);
   if (organisation === undefined) return true;
-  if (signIn.block?.some((key) => folded(key) === folded(username))) return false;
+  if (signIn.block?.some((key) => foldIdentity(key) === foldIdentity(username))) return false;
   const open = (settings: { create: Create } | undefined, ours: boolean): boolean =>
     settings?.create === "anyone" && ours;
   switch (source) {

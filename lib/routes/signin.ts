@@ -130,10 +130,11 @@ const signInRoutes = ({ config, sessions, people, log, now }: Gate, flow: SignIn
       }
     };
 
-  const welcome = async (call: Call, user: string, provider: string): Promise<string[]> => {
+  /** The cookie of a new session. The tries stay: where it is not kept, signing in again and again would never end. */
+  const welcome = async (call: Call, user: string, provider: string): Promise<string> => {
     const { token } = await sessions.create(user);
     log("info", "login", { user, address: call.address, provider });
-    return [serialiseCookie(token, call.own.secure, config().sessionTTL), setCookie("tries", "", call.own.secure, 0)];
+    return serialiseCookie(token, call.own.secure, config().sessionTTL);
   };
 
   /** Attempts live at publicUrl, where the platforms return people to: whoever came by another name goes there first. */
@@ -196,7 +197,7 @@ const signInRoutes = ({ config, sessions, people, log, now }: Gate, flow: SignIn
         throttle(call);
         const id = call.params.provider ?? "";
         const { user, to } = await flow.finish(id, new URL(call.request.url).searchParams, browserOf(call));
-        return respond(call, 302, { Location: to }, await welcome(call, user, id));
+        return respond(call, 302, { Location: to }, [await welcome(call, user, id)]);
       }),
     },
     {
@@ -209,7 +210,7 @@ const signInRoutes = ({ config, sessions, people, log, now }: Gate, flow: SignIn
         const browser = call.cookies ? browserOf(call) : undefined;
         const { user, to } = await flow.finishInApp("dingtalk", code, state, browser);
         const answer = call.json({ to, user: people.info(user) });
-        for (const cookie of await welcome(call, user, "dingtalk")) answer.headers.append("Set-Cookie", cookie);
+        answer.headers.append("Set-Cookie", await welcome(call, user, "dingtalk"));
         return answer;
       },
     },

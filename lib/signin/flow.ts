@@ -6,7 +6,7 @@
  */
 import type { Config } from "../config.ts";
 import type { SignIn } from "../config/signin.ts";
-import { opensTo } from "../config/signin.ts";
+import { foldIdentity, opensTo } from "../config/signin.ts";
 import type { Log } from "../log.ts";
 import type { People } from "../people.ts";
 import { Reject } from "../protocol.ts";
@@ -94,8 +94,10 @@ export const createSignIn = (deps: {
     const { key } = identity;
     const block = config().signIn.block ?? [];
     const known = people.identity(key);
-    if (block.some((one) => one === key || (key.startsWith("wecom:") && one.toLowerCase() === key.toLowerCase())))
-      throw refusal("这个账号已被管理员停用", "The administrator has closed this account");
+    const name = known ?? key;
+    const isDisabled = people.find(name) !== undefined && !people.has(name);
+    const isBlocked = block.some((one) => foldIdentity(one) === foldIdentity(key));
+    if (isDisabled || isBlocked) throw refusal("这个账号已被管理员停用", "The administrator has closed this account");
     const displayName = tidy(identity.name) || key;
     if (known !== undefined) {
       const isTheirs = known === key;

@@ -6,6 +6,8 @@ import type { StoreBase } from "./base.ts";
 
 export type PersonRow = {
   username: string;
+  /** `config`: a user of config.json, of whom only the picture is kept here. */
+  made_by: "sign-in" | "page" | "config";
   display_name: string;
   /** argon2id, for people who may also type a password; null: signs in by identity only. */
   password: string | null;
@@ -38,8 +40,8 @@ export type SignInCount = { month: string; provider: string; sign_ins: number; r
 export const createPeopleStore = ({ db, write, now }: StoreBase) => {
   const all = db.prepare<PersonRow, []>("SELECT * FROM people");
   const put = db.prepare(
-    `INSERT INTO people (username, display_name, password, role, avatar, avatar_source, created_at, updated_at)
-     VALUES ($username, $display_name, $password, $role, $avatar, $avatar_source, $created_at, $updated_at)
+    `INSERT INTO people (username, made_by, display_name, password, role, avatar, avatar_source, created_at, updated_at)
+     VALUES ($username, $made_by, $display_name, $password, $role, $avatar, $avatar_source, $created_at, $updated_at)
      ON CONFLICT (username) DO UPDATE SET display_name = $display_name, password = $password, role = $role,
        avatar = $avatar, avatar_source = $avatar_source, updated_at = $updated_at`,
   );

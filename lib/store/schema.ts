@@ -166,6 +166,7 @@ CREATE VIRTUAL TABLE search USING fts5 (owner, body, content='', contentless_del
 -- People made by sign-in, under their identity key, or by an admin; of users of config.json only the picture.
 CREATE TABLE people (
   username TEXT PRIMARY KEY,
+  made_by TEXT NOT NULL,                  -- sign-in, page; config: of a user of the file, who exists while it says so
   display_name TEXT NOT NULL,
   password TEXT,
   role TEXT,

@@ -1,5 +1,6 @@
 /** A gateway with all three platforms beside it, each a fake on a port of its own. */
 import { type ConfigJson, freePort, startGateway } from "../harness.ts";
+import { BLANK } from "./blank.ts";
 import { startDingTalk } from "./dingtalk.ts";
 import { startFeishu } from "./feishu.ts";
 import { startWeCom } from "./wecom.ts";
@@ -34,7 +35,11 @@ export const startRig = async (options: RigOptions = {}) => {
     ...over.config,
   });
   const { now, dataDir } = options;
-  const gateway = await startGateway(configOf(options), { ...(now && { now }), ...(dataDir && { dataDir }) });
+  const gateway = await startGateway(configOf(options), {
+    assets: BLANK,
+    ...(now && { now }),
+    ...(dataDir && { dataDir }),
+  });
   return {
     ...gateway,
     url,
