@@ -25,7 +25,7 @@ const STAGE = join(DIST, "stage");
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 
 const papers = async (): Promise<Entry[]> => {
-  const docs = [...new Glob("docs/*").scanSync({ cwd: ROOT })].sort();
+  const docs = [...new Glob("docs/**/*").scanSync({ cwd: ROOT })].sort();
   const paths = [...BESIDE, ...SERVICE, ...docs];
   return Promise.all(paths.map(async (path) => ({ path, bytes: await Bun.file(join(ROOT, path)).bytes() })));
 };
@@ -50,7 +50,7 @@ type Maker = { at: string; made: string; beside: Entry[]; write: (name: string, 
 const makeTarget = async (target: Target, { at, made, beside, write }: Maker): Promise<string | undefined> => {
   const path = join(STAGE, target.name, target.executable);
   const compiled = await compile(path, { target: target.compiler, commit: at });
-  if (!compiled.ok) return compiled.output.trim().split("\n").at(-1) ?? "the compiler says nothing";
+  if (!compiled.ok) return /^error: .*$/m.exec(compiled.output)?.[0] ?? compiled.output.trim();
   const binary = await Bun.file(path).bytes();
   const folder = `nexus-${made}-${target.name}`;
   const entries: Entry[] = [{ path: target.executable, bytes: binary, executable: true }, ...beside];
