@@ -18,7 +18,7 @@ import { createOutbox } from "./outbox.ts";
 import { cleanName, composing, type Page } from "./page.ts";
 import type { Theme } from "./settings.ts";
 import { createSidebar } from "./sidebar.ts";
-import { createState } from "./state.ts";
+import { byAge, createState } from "./state.ts";
 import { createToast } from "./toast.ts";
 import { createCopy, createTranscript } from "./transcript.ts";
 import { followViewport } from "./viewport.ts";
@@ -224,6 +224,7 @@ const start = (): void => {
 
   // ── read marks ──
   let readTimer: ReturnType<typeof setTimeout> | undefined;
+  let lastRead: string | undefined;
   function markRead(): void {
     clearTimeout(readTimer);
     readTimer = setTimeout(() => {
@@ -234,15 +235,19 @@ const start = (): void => {
         thread &&
         [...thread.messages.values()]
           .filter((m) => m.state !== "streaming")
-          .sort((a, b) => b.createdAt - a.createdAt)[0];
-      if (!last) return;
+          .sort(byAge)
+          .at(-1);
+      if (!last || last.id === lastRead) return;
+      lastRead = last.id;
       api
         .call<Conversation>("PATCH", `/api/conversations/${conversation.id}`, { read: last.id })
         .then((answer) => {
           if (typeof answer.unread === "number") state.putConversation(answer);
           state.emit("list");
         })
-        .catch(() => {});
+        .catch(() => {
+          lastRead = undefined;
+        });
     }, READ_AFTER_MS);
   }
   const titles = (): void => {

@@ -1,8 +1,8 @@
 /**
  * Signing in: the page for it, and the dialog when a session ended in the middle of a chat.
  *
- * Must stay true: name and password only ever travel in the body of a POST, nothing is asked of the gateway before the
- * person submits, and what was typed stays after a failure. Other ways to sign in are put into `#sign-in-more`.
+ * Must stay true: name and password only ever travel in the body of a POST, and what was typed stays after a failure. Other
+ * ways to sign in (ways.ts) stand below the form.
  */
 import type { UserInfo } from "../lib/protocol.ts";
 import { byId, h, setAttributes, setText } from "./dom.ts";
@@ -10,6 +10,7 @@ import { openDialog, type Dialog } from "./dialog.ts";
 import { icon, logo } from "./icons.ts";
 import type { Lang } from "./i18n.ts";
 import { composing, type Page } from "./page.ts";
+import { showWays } from "./ways.ts";
 
 export type Login = {
   show: () => void;
@@ -118,6 +119,7 @@ export const createLogin = (
     });
     const note = h("p.error", { role: "alert" });
     const button = h("button.primary", { type: "submit" }, t("signIn"));
+    const ways = h("div.ways");
     const retry = h(
       "form",
       { method: "post", action: "/api/login" },
@@ -128,7 +130,9 @@ export const createLogin = (
       field,
       note,
       button,
+      ways,
     );
+    void showWays(page, ways, true);
     retry.addEventListener("keydown", (event) => event.key === "Enter" && composing(event) && event.preventDefault());
     retry.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -159,6 +163,7 @@ export const createLogin = (
     setAttributes(language, { lang: i18n.lang() === "zh" ? "en" : "zh" });
     setAttributes(eye, { "aria-label": t("showPassword") });
     setText(error, "");
+    if (!root.hidden) void showWays(page, byId("sign-in-more"));
   };
 
   return {

@@ -9,6 +9,7 @@ export const EN: Record<keyof typeof ZH, string> = {
   showPassword: "Show password",
   signIn: "Sign in",
   signingIn: "Signing in…",
+  signInWith: "Sign in with {name}",
   loginNetwork: "The gateway cannot be reached. Check the network and try again",
   loginBadGateway: "The gateway address begins with http:// or https://",
   otherLanguage: "中文",

@@ -7,6 +7,7 @@ export const ZH = {
   showPassword: "显示密码",
   signIn: "登录",
   signingIn: "正在登录…",
+  signInWith: "用{name}登录",
   loginNetwork: "连不上网关，请检查网络后再试",
   loginBadGateway: "网关地址应以 http:// 或 https:// 开头",
   otherLanguage: "English",

@@ -48,6 +48,7 @@ export type TranscriptActions = {
 };
 
 const FRAME_MS = 9;
+const NEAR_TOP_PX = 600;
 const PAGE = 50;
 
 const localMessage = (entry: Unsent, conversationId: string): Message => ({
@@ -250,14 +251,16 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       .catch(() => {})
       .finally(() => {
         loadingOlder = undefined;
+        requestAnimationFrame(maybeOlder);
       });
     return loadingOlder;
   };
 
-  new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && void loadOlder(PAGE), {
-    root: scroller,
-    rootMargin: "600px 0px 0px 0px",
-  }).observe(older);
+  /** Loads the page before when the reader comes near the first message. */
+  const maybeOlder = (): void => {
+    if (thread()?.status === "ready" && thread()?.next && scroller.scrollTop < NEAR_TOP_PX) void loadOlder(PAGE);
+  };
+  scroller.addEventListener("scroll", maybeOlder, { passive: true });
   older.addEventListener("click", () => void loadOlder(PAGE));
   latest.addEventListener("click", () => {
     follow.pin();
@@ -385,6 +388,8 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       follow.stick();
     },
     sent: () => {
+      // What is sent follows the newest branch, so that one is shown again.
+      thread()?.choice.clear();
       draw();
       reserve();
     },
