@@ -134,6 +134,21 @@ export const loadAssets = async ({ embedded }: { embedded: readonly Blob[] }): P
   return createAssets(await buildPage());
 };
 
+/**
+ * The page at the first request for it, unpacked or built then: /health answers before that, and tests need no page. What
+ * could not be loaded is tried again at the next request.
+ */
+export const lazily = (load: () => Promise<Assets>): (() => Promise<Assets>) => {
+  let loading: Promise<Assets> | undefined;
+  return () => {
+    loading ??= load();
+    loading.catch(() => {
+      loading = undefined;
+    });
+    return loading;
+  };
+};
+
 const cookie = (request: Request, name: string): string | undefined => {
   for (const pair of (request.headers.get("cookie") ?? "").split(";")) {
     const at = pair.indexOf("=");

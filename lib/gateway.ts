@@ -5,42 +5,45 @@
  * module state. Refuses to decide anything the parts decide.
  */
 import type { Server } from "bun";
-import { assetResponse, loadAssets, type Assets } from "./assets.ts";
+import { createAudit } from "./audit.ts";
+import { lazily, loadAssets, type Assets } from "./assets.ts";
+import { createBotSettings } from "./botsettings.ts";
 import { createBots, type Bots, type SocketData } from "./bots.ts";
+import { createClocks } from "./clocks.ts";
 import type { Config } from "./config.ts";
-import { decodeId } from "./ids.ts";
+import { createDays } from "./days.ts";
 import type { Gate } from "./gate.ts";
+import { createHearing } from "./hear.ts";
 import { createHttp, type Call, type Route } from "./http.ts";
 import { createInbox, type Inbox } from "./inbox.ts";
 import { addressKey, createBuckets, createCounter } from "./limits.ts";
 import type { Log } from "./log.ts";
+import { createMetrics } from "./metrics.ts";
 import { createModels } from "./models/set.ts";
 import { createOnline } from "./online.ts";
 import { createPeople } from "./people.ts";
 import { createPasswordCheck } from "./passwords.ts";
 import { ERRORS, Reject } from "./protocol.ts";
+import { createQuota } from "./quota.ts";
 import { accountRoutes } from "./routes/account.ts";
+import { adminRoutes } from "./routes/admin.ts";
 import { chatRoutes } from "./routes/chat.ts";
 import { conversationRoutes } from "./routes/conversations.ts";
 import { fileRoutes } from "./routes/files.ts";
+import { metricsRoutes } from "./routes/metrics.ts";
 import { openAiRoutes } from "./routes/openai.ts";
 import { createSignInDoor } from "./routes/signin.ts";
 import { socketRoutes } from "./routes/socket.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { createSessions, type Sessions } from "./sessions.ts";
+import { serve, urlOf } from "./serve.ts";
 import { openStore } from "./store.ts";
 import { createStreams } from "./streams.ts";
 import { createSync } from "./sync.ts";
 import { createTurns, type Turns } from "./turns.ts";
 
-/** Bun's granularity is coarse: 12 s means closed after 12 to 24 s (measured), within the 30 s of PROMISES B5. */
-const IDLE_S = 12;
 /** A request that waits for an answer is looked after every 5 s, so this many seconds of silence are enough. */
 const WAITING_S = 60;
-/** Upload limits are checked by the routes; Bun's own refusal, which has no JSON, is only for what is far over. */
-const BODY_SLACK = 1024 * 1024;
-/** Bots' sockets answer protocol pings too; this only catches a peer that vanished under our JSON heartbeat. */
-const SOCKET_IDLE_S = 120;
 /** Open turns get this long after SIGTERM. */
 const DRAIN_MS = 25_000;
 
@@ -59,31 +62,44 @@ export type GatewayOptions = {
 /** Opens the store (throws StoreRefused) and puts the parts together; nothing listens yet. */
 export const createGateway = async ({
   config: initial,
-  log,
+  log: write,
   now = Date.now,
   dataDir = initial.dataDir,
   signedIn = () => {},
   assets,
 }: GatewayOptions) => {
+  const metrics = createMetrics({ now });
+  const log: Log = (level, event, fields) => {
+    metrics.logged(level, event);
+    write(level, event, fields);
+  };
+  /** As the file says it; `config` is what holds, with what admins set on the page over it. */
+  let file = initial;
   let config = initial;
   let draining = false;
   let server: Server<SocketData> | undefined;
   const current = (): Config => config;
   const none = (limit: number): number => (limit === 0 ? Infinity : limit);
 
-  // Unpacked (or, from source, built) at the first request for it: /health answers before that, and tests need no page.
-  let loading: Promise<Assets> | undefined;
-  const page = (): Promise<Assets> => {
-    loading ??= assets ? Promise.resolve(assets) : loadAssets({ embedded: Bun.embeddedFiles });
-    loading.catch(() => {
-      loading = undefined;
-    });
-    return loading;
-  };
-  const store = openStore({ dir: dataDir, synchronous: config.synchronous, now, log });
+  const page = lazily(() => (assets ? Promise.resolve(assets) : loadAssets({ embedded: Bun.embeddedFiles })));
+  const days = createDays({ now, timeZone: () => config.timeZone });
+  const store = openStore({ dir: dataDir, synchronous: config.synchronous, now, log, today: days.today });
+  const botSettings = createBotSettings({ store, now });
+  config = botSettings.over(file);
   const people = createPeople({ config: current, store, now });
   const streams = createStreams({ config: current, now });
-  const turns: Turns = createTurns({ config: current, store, people, bots: () => bots, streams, log, now });
+  const quota = createQuota({ config: current, people, store, days, now, refused: metrics.quotaRefused });
+  const turns: Turns = createTurns({
+    config: current,
+    store,
+    people,
+    bots: () => bots,
+    streams,
+    quota,
+    metrics,
+    log,
+    now,
+  });
   const inbox: Inbox = createInbox({
     config: current,
     store,
@@ -113,22 +129,7 @@ export const createGateway = async ({
       },
       left: turns.left,
       changed: botsChanged,
-      frame: (connection, frame) => {
-        if (frame.type === "message") return inbox.message(connection, frame);
-        const id = frame.type === "ack" ? frame.id : (frame.replyTo ?? "");
-        const turn = turns.get(decodeId(id));
-        if (!turn) return inbox.stray(connection, frame);
-        if (turns.frame(connection, frame, turn)) return;
-        // One line per doubling: a bot that lost a turn may go on talking about it.
-        const strays = ++connection.strays;
-        if ((strays & (strays - 1)) === 0) log("warn", "not_your_turn", { bot: connection.botId, turn: id, strays });
-        bots.send(connection, {
-          type: "error",
-          code: "not_your_turn",
-          id,
-          message: "This turn was not given to this connection",
-        });
-      },
+      frame: createHearing({ turns, inbox, send: (to, frame) => bots.send(to, frame), log }),
     },
   });
 
@@ -159,6 +160,13 @@ export const createGateway = async ({
     };
   };
 
+  /** After any change of who may come in: nobody stays who must not. */
+  const recheck = (): void => {
+    sessions.recheck();
+    bots.recheck();
+    streams.endWhere((sse) => !people.has(sse.user));
+  };
+
   const waiting = new Set<Call>();
   const gate: Gate = {
     config: current,
@@ -174,6 +182,16 @@ export const createGateway = async ({
     inbox,
     sync: createSync({ people, store, bots, streams, turns }),
     sends,
+    metrics,
+    days,
+    quota,
+    audit: createAudit({ store, log, counted: metrics.audited }),
+    botSettings,
+    file: () => file,
+    settled: () => {
+      config = botSettings.over(file);
+      recheck();
+    },
     isDraining: () => draining,
     enter,
     signedIn,
@@ -190,7 +208,14 @@ export const createGateway = async ({
     }),
   };
 
-  const http = createHttp({ config: current, people, sessions: () => sessions, botBySession: bots.bySession, log });
+  const http = createHttp({
+    config: current,
+    people,
+    sessions: () => sessions,
+    botBySession: bots.bySession,
+    answered: metrics.answered,
+    log,
+  });
 
   const signIn = createSignInDoor(gate);
   const routes: Route[] = [
@@ -202,6 +227,8 @@ export const createGateway = async ({
     ...openAiRoutes(gate),
     ...socketRoutes(gate),
     ...signIn.routes,
+    ...metricsRoutes(gate),
+    ...adminRoutes(gate),
   ];
 
   const models = createModels({ log, env: process.env });
@@ -209,87 +236,54 @@ export const createGateway = async ({
 
   // ── clocks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  const timers: ReturnType<typeof setInterval>[] = [];
-  const every = (ms: number, run: () => void): void => {
-    timers.push(setInterval(run, ms));
-  };
-  const quietly = (what: string, job: Promise<unknown>): void => {
-    job.catch((error: unknown) => log("error", "sweep_failed", { what, error: String(error) }));
-  };
   const indexSearch = async (): Promise<void> => {
     while (!stopping && (await store.search.indexSome())) await Bun.sleep(20);
   };
   let indexing: Promise<void> | undefined;
 
-  const sweeps = {
-    second: (): void => {
-      bots.sweep();
-      turns.sweep();
-      sessions.refreshKeys();
-      indexing ??= indexSearch().finally(() => {
-        indexing = undefined;
-      });
-      quietly("search", indexing);
+  const clocks = createClocks(
+    {
+      second: () => {
+        bots.sweep();
+        turns.sweep();
+        sessions.refreshKeys();
+        indexing ??= indexSearch().finally(() => {
+          indexing = undefined;
+        });
+        return { search: indexing };
+      },
+      fiveSeconds: () => {
+        streams.sweep();
+        inbox.sweep();
+        for (const call of waiting) call.server.timeout(call.request, WAITING_S);
+        return { conversations: store.conversations.sweep(config.retentionDays) };
+      },
+      minute: () => {
+        sessions.sweep();
+        signIn.sweep();
+        return {
+          chunks: store.turns.prune(),
+          access: store.access.sweep(),
+          inbox: store.inbox.sweep(),
+          attachments: store.attachments.sweep(),
+          usage: store.usage.sweep(days.daysAgo(store.usage.keepDays)),
+          audit: store.audit.sweep(),
+        };
+      },
     },
-    fiveSeconds: (): void => {
-      streams.sweep();
-      inbox.sweep();
-      for (const call of waiting) call.server.timeout(call.request, WAITING_S);
-      quietly("conversations", store.conversations.sweep(config.retentionDays));
-    },
-    minute: (): void => {
-      sessions.sweep();
-      signIn.sweep();
-      quietly("chunks", store.turns.prune());
-      quietly("access", store.access.sweep());
-      quietly("inbox", store.inbox.sweep());
-      quietly("attachments", store.attachments.sweep());
-    },
-  };
+    log,
+  );
+  let stopProbe = (): void => {};
 
   const listen = (): { port: number; url: string } => {
-    server = Bun.serve<SocketData>({
-      port: config.port,
-      hostname: config.host,
-      development: false,
-      idleTimeout: IDLE_S,
-      maxRequestBodySize: Math.max(config.limits.bodyBytes, config.limits.attachmentBytes) + BODY_SLACK,
-      routes: http.table(routes) as never,
-      fetch: http.fallback(
-        routes,
-        async (request, path) =>
-          signIn.beforePage(request, path) ??
-          assetResponse(await page(), request, path, {
-            frameAncestors: config.frameAncestors,
-            language: config.language,
-          }),
-      ),
-      error: http.failed,
-      websocket: {
-        data: {} as SocketData,
-        maxPayloadLength: config.limits.frameBytes,
-        // Twice a frame: after one of the largest, the small ones behind it still fit (measured; see facts on 0 from send).
-        backpressureLimit: 2 * config.limits.frameBytes + BODY_SLACK,
-        idleTimeout: SOCKET_IDLE_S,
-        sendPings: true,
-        perMessageDeflate: false,
-        ...bots.handlers,
-      },
-    });
+    server = serve({ config: current, routes, http, sockets: bots.handlers, page, beforePage: signIn.beforePage });
     turns.recover();
-    every(1000, sweeps.second);
+    clocks.start();
+    stopProbe = metrics.probe();
     // A short botTimeout needs its pings in time; a second is enough for the usual ones.
-    if (config.pingInterval < 2000) every(Math.max(20, config.pingInterval / 2), bots.sweep);
-    every(5000, sweeps.fiveSeconds);
-    every(60_000, sweeps.minute);
-    const host =
-      config.host === "0.0.0.0" || config.host === "::"
-        ? "127.0.0.1"
-        : config.host.includes(":")
-          ? `[${config.host}]`
-          : config.host;
+    if (config.pingInterval < 2000) clocks.every(Math.max(20, config.pingInterval / 2), bots.sweep);
     const port = server.port!;
-    ownUrl = `http://${host}:${port}`;
+    ownUrl = urlOf(config.host, port);
     models.apply(config, ownUrl);
     return { port, url: ownUrl };
   };
@@ -300,7 +294,8 @@ export const createGateway = async ({
   };
 
   const stopNow = async (): Promise<void> => {
-    for (const timer of timers.splice(0)) clearInterval(timer);
+    clocks.stop();
+    stopProbe();
     streams.closeAll();
     await models.close();
     bots.closeAll();
@@ -319,7 +314,7 @@ export const createGateway = async ({
     listen,
     gate,
     /** For tests with a clock of their own. */
-    sweeps,
+    sweeps: clocks.beats,
     page,
 
     /** Takes over a new config. Nobody who is still allowed is dropped. host, port, dataDir and synchronous need a restart. */
@@ -332,11 +327,10 @@ export const createGateway = async ({
         ["synchronous", synchronous, next.synchronous],
       ] as const)
         if (was !== is) log("warn", "config_needs_restart", { setting: name });
-      config = { ...next, host, port, dataDir: config.dataDir, synchronous };
-      sessions.recheck();
-      bots.recheck();
+      file = { ...next, host, port, dataDir: config.dataDir, synchronous };
+      config = botSettings.over(file);
+      recheck();
       if (ownUrl !== undefined) models.apply(config, ownUrl);
-      streams.endWhere((sse) => !people.has(sse.user));
     },
 
     /** No new turns; open ones get 25 s; then everything is closed and stored. Resolves when the process may exit. */

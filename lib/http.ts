@@ -62,6 +62,8 @@ export type Call = {
   caller: Caller;
   bot: Connection | undefined;
   query: (name: string) => string | null;
+  /** `X-Request-Id` as a proxy or the client gave it, else a new one; the same at every call. */
+  requestId: () => string;
   /** The body as JSON, at most `max` bytes (default: limits.bodyBytes). Rejects too_large, bad_request. */
   body: (max?: number) => Promise<unknown>;
   json: (value: unknown, status?: number, headers?: Record<string, string>) => Response;
@@ -69,14 +71,22 @@ export type Call = {
   headers: Record<string, string>;
 };
 
+/** What a proxy calls this request: short and plain, because it goes into the log and to the bot. */
+const givenId = (request: Request): string | undefined => {
+  const given = request.headers.get("x-request-id");
+  return given !== null && /^[\w.:/+=-]{1,128}$/.test(given) ? given : undefined;
+};
+
 export const createHttp = (deps: {
   config: () => Config;
   people: People;
   sessions: () => Sessions;
   botBySession: (hash: string) => Connection | undefined;
+  /** Told the status of every answer of a route. */
+  answered: (status: number) => void;
   log: Log;
 }) => {
-  const { config, people, sessions, log } = deps;
+  const { config, people, sessions, answered, log } = deps;
 
   // Made once per config, because a reload replaces the object.
   let madeFor: Config | undefined;
@@ -121,7 +131,7 @@ export const createHttp = (deps: {
       const { status } = ERRORS[error.code];
       return answer(shape(body, status), status, { ...more, ...retry });
     }
-    const requestId = crypto.randomUUID();
+    const requestId = givenId(request) ?? crypto.randomUUID();
     log("error", "request_failed", {
       requestId,
       method: request.method,
@@ -211,6 +221,7 @@ export const createHttp = (deps: {
       const bot = route.bots ? botOf(request) : undefined;
       const caller = route.auth === "none" || bot ? undefined : callerOf(request, route, own, origin.cookies);
       const address = clientAddress(request.headers, socketAddress, trusted);
+      let requestId: string | undefined;
       const call: Call = {
         request,
         server,
@@ -223,14 +234,22 @@ export const createHttp = (deps: {
         caller: caller as Caller,
         bot,
         query: (name) => new URL(request.url).searchParams.get(name),
+        requestId: () => {
+          requestId ??= givenId(request) ?? crypto.randomUUID();
+          return requestId;
+        },
         body: (max = Infinity) => readJson(request, max),
         json: (value, status = 200, headers) =>
           answer(value, status, cors || headers ? { ...cors, ...headers } : undefined),
         headers: cors ? { ...base, ...cors } : base,
       };
-      return await route.handle(call);
+      const response = await route.handle(call);
+      answered(response?.status ?? 101); // an upgraded socket has no response
+      return response;
     } catch (error) {
-      return refusal(error, request, cors, route.refusal);
+      const response = refusal(error, request, cors, route.refusal);
+      answered(response.status);
+      return response;
     }
   };
 

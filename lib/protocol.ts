@@ -263,6 +263,8 @@ export type ChatFrame = {
   attachments?: (Attachment & { data?: string })[];
   replyTo?: { id: string; role: "user" | "bot"; content: string };
   attempt?: number;
+  /** `X-Request-Id` of the request that asked, as its sender or a proxy gave it, else made here. */
+  requestId?: string;
   history?: { role: "user" | "assistant" | "system"; content: string }[];
 };
 

@@ -30,6 +30,8 @@ export type Sse = {
   blocked: boolean;
   blockedAt: number;
   wroteAt: number;
+  /** Bytes the connection has taken. */
+  sent: number;
   /** When a stream that can resume is ended, so that peers that vanished are noticed; Infinity: lives as long as its turn. */
   endsAt: number;
   closed: boolean;
@@ -65,6 +67,7 @@ export const openSse = (
     blocked: false,
     blockedAt: 0,
     wroteAt: now(),
+    sent: 0,
     closed: false,
   };
   const source = {
@@ -100,6 +103,7 @@ const put = (sse: Sse, text: string, at: number): void => {
   sse.wroteAt = at;
   if (typeof taken === "number") {
     if (taken === 0) leave(sse);
+    else sse.sent += taken;
     return;
   }
   sse.blocked = true;
@@ -108,6 +112,7 @@ const put = (sse: Sse, text: string, at: number): void => {
     (count) => {
       if (sse.closed) return;
       if (count === false) return leave(sse);
+      sse.sent += count;
       sse.blocked = false;
       drainQueue(sse, sse.now());
       if (!sse.blocked && !sse.closed) sse.ready();

@@ -37,6 +37,8 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   const shown = new Map<number, After>();
   const dirty = new Set<Readable>();
   let scheduled = false;
+  /** Bytes of streams that are closed. */
+  let sentBefore = 0;
 
   const checkRoom = (user: string): void => {
     const { streams, streamsPerUser } = config().limits;
@@ -51,7 +53,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   };
 
   const dismiss = (sse: Sse): void => {
-    all.delete(sse);
+    if (all.delete(sse)) sentBefore += sse.sent;
     const left = (countByUser.get(sse.user) ?? 1) - 1;
     if (left === 0) countByUser.delete(sse.user);
     else countByUser.set(sse.user, left);
@@ -237,6 +239,9 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     },
 
     count: (): number => all.size,
+    countsByUser: (): ReadonlyMap<string, number> => countByUser,
+    /** Bytes written to readers since the start. */
+    sentBytes: (): number => [...all].reduce((sum, { sent }) => sum + sent, sentBefore),
   };
 };
 

@@ -30,6 +30,8 @@ export type Turn = {
   conversationKey: string;
   question: number;
   source: ChatSource;
+  /** Of the request that asked; not kept over a restart. */
+  requestId: string | undefined;
   createdAt: number;
 
   /** What the bot is asked; for another attempt. */

@@ -10,8 +10,10 @@
 import type { Bots, Connection } from "./bots.ts";
 import type { Config } from "./config.ts";
 import type { Log } from "./log.ts";
+import type { Metrics } from "./metrics.ts";
 import type { People } from "./people.ts";
 import type { EventFrame, ReplyFrame } from "./protocol.ts";
+import type { Quota } from "./quota.ts";
 import type { Store } from "./store.ts";
 import type { Streams } from "./streams.ts";
 import type { Turn } from "./turn.ts";
@@ -34,6 +36,8 @@ export const createTurns = (deps: {
   people: People;
   bots: () => Bots;
   streams: Streams;
+  quota: Quota;
+  metrics: Pick<Metrics, "firstChunk" | "turnEnded">;
   log: Log;
   now: () => number;
 }) => {

@@ -16,7 +16,7 @@ const product = code.filter((file) => !file.startsWith("tests/"));
 
 /** The floors of the house: a file imports from its own floor or a lower one. The first pattern that fits counts. */
 const FLOORS: [name: string, pattern: RegExp][] = [
-  ["protocol", /^lib\/(protocol|shape|ids|days|metrics)\.ts$/],
+  ["protocol", /^lib\/(protocol|protocol\/\w+|shape|ids|days|metrics)\.ts$/],
   ["store, limits, auth", /^lib\/(store|limits|auth|passwords|store\/.*|config\/first)(\.ts)?$/],
   ["config, log", /^lib\/(config|log|frames|bodies|config\/.*)(\.ts)?$/],
   [
@@ -26,7 +26,7 @@ const FLOORS: [name: string, pattern: RegExp][] = [
   ["turns", /^lib\/(turns|inbox|sync|turns\/.*)(\.ts)?$/],
   [
     "cli, routes",
-    /^lib\/(routes\/.*|cli|cli\/.*|demo|demo\/.*|openai\/.*|models\/.*|gateway|gate|http|assets|banner|export)(\.ts)?$/,
+    /^lib\/(routes\/.*|cli|cli\/.*|demo|demo\/.*|openai\/.*|models\/.*|gateway|gate|http|assets|banner|export|serve|clocks|hear|overview)(\.ts)?$/,
   ],
   ["server", /^server\.ts$/],
 ];

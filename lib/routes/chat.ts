@@ -80,6 +80,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
       ...rest,
       user: call.caller.user,
       source: "api",
+      requestId: call.requestId(),
       ...clientOf(clientId, rest),
       ...onlyBots(call),
     });

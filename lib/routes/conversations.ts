@@ -154,6 +154,7 @@ export const conversationRoutes = (gate: Gate): Route[] => {
           conversation,
           user: call.caller.user,
           source: "web",
+          requestId: call.requestId(),
           ...clientOf(clientId, { conversation, ...rest }),
           ...onlyBots(call),
         });

@@ -120,6 +120,7 @@ export const openAiRoutes = (gate: Gate): Route[] => {
         conversation: conversation ?? "new",
         ...(replaces !== undefined && { replaces }),
         source: "openai",
+        requestId: call.requestId(),
         context: { before: [...prompt, ...before], stored: !empty && before.length === 0 },
         preface,
         thread: keys,

@@ -56,6 +56,9 @@ export const createInboxStore = ({ db, write, now }: StoreBase, ids: Ids, turns:
   const trimDead = db.prepare(
     "DELETE FROM dead_letters WHERE id <= (SELECT id FROM dead_letters ORDER BY id DESC LIMIT 1 OFFSET ?)",
   );
+  const oneDead = db.prepare<DeadLetter, [number]>("SELECT * FROM dead_letters WHERE id = ?");
+  const countDead = db.prepare<{ n: number }, []>("SELECT count(*) AS n FROM dead_letters");
+  const dropDead = db.prepare("DELETE FROM dead_letters WHERE id = ?");
   const dead = db.prepare<DeadLetter, [number, number]>(
     "SELECT * FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT ?",
   );
@@ -121,6 +124,12 @@ export const createInboxStore = ({ db, write, now }: StoreBase, ids: Ids, turns:
         insertDead.run(ids.next(), bot, reason, frame.slice(0, FRAME_CHARS), now());
       }),
     deadLetters: (limit: number, before = Number.MAX_SAFE_INTEGER): DeadLetter[] => dead.all(before, limit),
+    deadLetter: (id: number): DeadLetter | undefined => oneDead.get(id) ?? undefined,
+    deadCount: (): number => countDead.get()!.n,
+    dropDead: (id: number): Promise<void> =>
+      write(() => {
+        dropDead.run(id);
+      }),
     sweep: (): Promise<void> =>
       write(() => {
         trimDead.run(MAX_DEAD_LETTERS);

@@ -152,6 +152,7 @@ export const createAsks = (store: Store, people: People) => {
     userName: people.get(turn.user)?.displayName ?? turn.user,
     source: turn.source,
     attempt: turn.attempt,
+    ...(turn.requestId !== undefined && { requestId: turn.requestId }),
     ...(turn.ask.replyTo && { replyTo: turn.ask.replyTo }),
     ...(connection.caps.has("history") && { content: turn.ask.content, history: before(turn) }),
   });

@@ -4,6 +4,8 @@
 import type { Bots } from "../bots.ts";
 import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
+import type { Quota } from "../quota.ts";
 import type { Store } from "../store.ts";
 import type { Streams } from "../streams.ts";
 import type { Turn } from "../turn.ts";
@@ -16,12 +18,14 @@ export type Core = {
   store: Store;
   bots: () => Bots;
   streams: Streams;
+  quota: Quota;
+  metrics: Pick<Metrics, "firstChunk" | "turnEnded">;
   log: Log;
   now: () => number;
   /** Only turns.ts writes it; `remember` and `forget` are the ways in and out. */
   open: Map<number, Turn>;
   /**
-   * Open turns per user, for limits.turnsPerUser, those that are just being stored included. `hold` takes a place, which
+   * Open turns per user, for the quota, those that are just being stored included. `hold` takes a place, which
    * `forget` gives back with the turn, or `unhold` when no turn came of it.
    */
   countOf: (user: string) => number;

@@ -12,7 +12,7 @@ import type { Dispatch } from "./dispatch.ts";
 const RETRY_END_MS = 5_000;
 
 export const createEnds = (
-  { store, bots, streams, log, now, forget, publish, textLog }: Core,
+  { store, bots, streams, metrics, log, now, forget, publish, textLog }: Core,
   dispatch: () => Dispatch,
 ) => {
   /** When to try again; Infinity: being tried. */
@@ -75,8 +75,10 @@ export const createEnds = (
     streams.touch(turn);
     publish.message(turn.user, stored.row, stored.conversation);
     turn.whenEnded.resolve(end);
+    metrics.turnEnded(end.state, now() - turn.createdAt, turn.bytes);
     log(end.state === "failed" ? "info" : "debug", "turn_ended", {
       turn: turn.key,
+      request: turn.requestId,
       user: turn.user,
       bot: turn.botId,
       state: end.state,

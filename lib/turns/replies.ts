@@ -15,7 +15,7 @@ import type { Dispatch } from "./dispatch.ts";
 import type { Ends } from "./ends.ts";
 
 export const createReplies = (
-  { config, store, streams, log, now, textLog }: Core,
+  { config, store, streams, metrics, log, now, textLog }: Core,
   dispatch: Dispatch,
   { finish, fail, tellCancel }: Ends,
 ) => {
@@ -43,6 +43,7 @@ export const createReplies = (
       turn.text = frame.content;
       turn.visible = 0;
     } else turn.text += frame.content;
+    if (turn.bytes === 0 && bytes > 0) metrics.firstChunk(turn.frameAt - turn.createdAt);
     turn.bytes = bytes;
     if (frame.image) keepFile(turn, { name: "image", mime: "", data: frame.image });
     for (const file of frame.attachments ?? []) keepFile(turn, file);

@@ -30,6 +30,8 @@ export type Ask = {
   context?: Turn["ask"]["context"];
   preface?: Turn["ask"]["preface"];
   thread?: ThreadKeys;
+  /** By which a proxy and the bot know this request. */
+  requestId?: string;
 };
 
 /** A turn in which nothing has happened yet. */
@@ -41,6 +43,7 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
   conversationKey: "",
   question: 0,
   source: ask.source,
+  requestId: ask.requestId,
   createdAt: at,
   ask: {
     content: text,
@@ -84,7 +87,7 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
 export type Started = { turn: Turn; again: boolean } | { row: TurnRow };
 
 export const createStarts = (
-  { config, store, bots, now, open, countOf, hold, unhold, remember, asks, publish }: Core,
+  { config, store, bots, quota, log, now, open, countOf, hold, unhold, remember, asks, publish }: Core,
   dispatch: Dispatch,
 ) => {
   /** The bot named by `target` or by a mention, and the text that is left. Rejects `bot_not_found`. */
@@ -99,19 +102,6 @@ export const createStarts = (
     if (!mention) return { target: undefined, text: ask.message };
     if (!bots().isOnline(mention.botId)) throw new Reject("bot_not_found");
     return { target: mention.botId, text: mention.rest };
-  };
-
-  const checkRoom = (user: string): void => {
-    const max = config().limits.turnsPerUser;
-    if (max > 0 && countOf(user) >= max)
-      throw new Reject(
-        "rate_limited",
-        {
-          zh: `同时进行的对话过多（上限 ${max}），请等前面的回答完成`,
-          en: `Too many open turns (at most ${max}); wait for an answer`,
-        },
-        5,
-      );
   };
 
   const ownFiles = (ask: Ask): number[] =>
@@ -163,7 +153,7 @@ export const createStarts = (
   };
 
   const startNew = async (ask: Ask): Promise<Started> => {
-    checkRoom(ask.user);
+    quota.checkOpen(ask.user, countOf(ask.user));
     const { target, text } = whom(ask);
     const files = ownFiles(ask);
     const conversation =
@@ -178,8 +168,12 @@ export const createStarts = (
     const choice = dispatch.pick({ user: ask.user, wanted });
     if ("none" in choice && choice.none === "offline")
       throw new Reject(target === undefined ? "no_bot" : "bot_not_found");
+    const counted = quota.take(ask.user);
     const leave = "none" in choice ? dispatch.takeSeat() : () => {};
-    if (!leave) throw new Reject("bot_busy", undefined, 5);
+    if (!leave) {
+      counted();
+      throw new Reject("bot_busy", undefined, 5);
+    }
     // Places are taken before the first await, so that sends at the same moment cannot have the same one.
     const turn = blankTurn(ask, wanted, text, now());
     if ("connection" in choice) dispatch.reserve(turn, choice.connection);
@@ -226,7 +220,9 @@ export const createStarts = (
       throw error;
     } finally {
       leave();
+      counted();
     }
+    log("debug", "turn_started", { turn: turn.key, request: turn.requestId, user: turn.user, bot: turn.botId });
     if (turn.connection && !turn.connection.gone) dispatch.deliver(turn);
     else dispatch.place(turn);
     return { turn, again: false };
