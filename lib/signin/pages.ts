@@ -77,7 +77,7 @@ export const DINGTALK_JS = `(function () {
 })();
 `;
 
-const escape = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+const quoted = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 const document = (lang: Lang, head: string, body: string): string =>
   `<!doctype html>
@@ -125,8 +125,8 @@ export const failurePage = (lang: Lang, why: Say, retry: string | undefined): st
   document(
     lang,
     "",
-    `<main><h1>${WORDS.failed[lang]}</h1><p role="alert">${escape(why[lang])}</p>
-${retry ? `<a class="main" href="${escape(retry)}">${WORDS.retry[lang]}</a>` : ""}<a href="/?password">${WORDS.password[lang]}</a></main>`,
+    `<main><h1>${WORDS.failed[lang]}</h1><p role="alert">${quoted(why[lang])}</p>
+${retry ? `<a class="main" href="${quoted(retry)}">${WORDS.retry[lang]}</a>` : ""}<a href="/?password">${WORDS.password[lang]}</a></main>`,
   );
 
 export const dingtalkPage = (
@@ -135,11 +135,11 @@ export const dingtalkPage = (
 ): string =>
   document(
     lang,
-    `<script src="${escape(url)}" async></script>\n<script src="/sign-in/dingtalk.js" defer></script>\n`,
-    `<main id="sign-in" data-corp="${escape(corpId)}" data-client="${escape(clientId)}" data-state="${escape(state)}"
- data-failed="${escape(WORDS.refused[lang])}" data-noscript="${escape(WORDS.noscript[lang])}">
+    `<script src="${quoted(url)}" async></script>\n<script src="/sign-in/dingtalk.js" defer></script>\n`,
+    `<main id="sign-in" data-corp="${quoted(corpId)}" data-client="${quoted(clientId)}" data-state="${quoted(state)}"
+ data-failed="${quoted(WORDS.refused[lang])}" data-noscript="${quoted(WORDS.noscript[lang])}">
 <p id="working">${WORDS.working[lang]}</p>
 <div id="failed" hidden><h1>${WORDS.failed[lang]}</h1><p id="why" role="alert"></p>
-<a class="main" href="/sign-in/dingtalk?browser=1&amp;to=${encodeURIComponent(to)}">${escape(WORDS.login[lang])}</a></div>
+<a class="main" href="/sign-in/dingtalk?browser=1&amp;to=${encodeURIComponent(to)}">${quoted(WORDS.login[lang])}</a></div>
 <a href="/?password">${WORDS.password[lang]}</a></main>`,
   );

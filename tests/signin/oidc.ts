@@ -1,6 +1,6 @@
 /** The npm package `oidc-provider` as an OpenID provider on a free port: somebody else's reading of the specifications. */
 import { createServer } from "node:http";
-import Provider, { type Configuration } from "oidc-provider";
+import { type Configuration, Provider } from "oidc-provider";
 import { freePort } from "../harness.ts";
 import type { Browser, Stop } from "./browser.ts";
 
