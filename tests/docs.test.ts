@@ -161,7 +161,7 @@ describe("documents", () => {
   });
 
   test.each(DOCS)("the blocks of %s are in languages that a test reads", async (file) => {
-    const known = ["bash", "sh", "js", "ts", "python", "json", "json config", "sse", "nginx", "text"];
+    const known = ["bash", "sh", "js", "ts", "python", "go", "json", "json config", "sse", "nginx", "text"];
     const unknown = blocksOf(await read(file)).filter((block) => !known.includes(block.lang));
     expect(unknown).toEqual([]);
   });
