@@ -1,5 +1,6 @@
 /** HTTP by hand, for what a client library will not send or will not stop reading: both length framings, a paused reader. */
 import { connect, type Socket } from "node:net";
+import { sseParser } from "./sse.ts";
 import { within } from "./wait.ts";
 
 export type RawRequest = {
@@ -66,27 +67,66 @@ export const rawHttp = async (
   return { status: Number(text.slice(9, 12)), head: text.slice(0, at), body: text.slice(at + 4) };
 };
 
-/** A GET whose reader can stop: `read` is what came so far; nothing more is taken from the socket while it is paused. */
-export const rawStream = async (port: number, path: string, request: RawRequest = {}) => {
-  const socket = await open(port);
-  let text = "";
-  let over: "end" | "cut" | undefined;
-  const ended = new Promise<"end" | "cut">((resolve) => {
-    const finish = (how: "end" | "cut") => {
-      over ??= how;
-      resolve(over);
-    };
-    socket.on("end", () => finish(text.endsWith("0\r\n\r\n") ? "end" : "cut"));
-    socket.on("error", () => finish("cut"));
-    socket.on("close", () => finish("cut"));
-  });
-  socket.on("data", (data) => {
-    text += data.toString();
-  });
-  socket.write(headOf(port, "GET", path, request, 0));
+/** Takes the head and the chunk sizes away: calls back with the text of the body as it comes. */
+const bodyReader = (onText: (text: string) => void) => {
+  const decoder = new TextDecoder();
+  let rest: Buffer = Buffer.alloc(0);
+  let state: "head" | "size" | "data" = "head";
+  let left = 0;
+  let ended = false;
+  const line = (mark: string): string | undefined => {
+    const at = rest.indexOf(mark);
+    if (at < 0) return undefined;
+    const text = rest.toString("latin1", 0, at);
+    rest = rest.subarray(at + mark.length);
+    return text;
+  };
+  const step = (): boolean => {
+    if (state === "head") {
+      if (line("\r\n\r\n") === undefined) return false;
+      state = "size";
+      return true;
+    }
+    if (state === "size") {
+      const size = line("\r\n");
+      if (size === undefined) return false;
+      if (size === "") return true; // the end of the chunk before
+      left = Number.parseInt(size, 16);
+      ended = left === 0;
+      state = "data";
+      return !ended;
+    }
+    if (rest.length === 0) return false;
+    const piece = rest.subarray(0, left);
+    rest = rest.subarray(piece.length);
+    left -= piece.length;
+    onText(decoder.decode(piece, { stream: true }));
+    if (left === 0) state = "size";
+    return true;
+  };
   return {
-    read: () => text,
-    over: () => over,
+    push: (data: Buffer): void => {
+      rest = rest.length === 0 ? data : Buffer.concat([rest, data]);
+      while (step());
+    },
+    ended: () => ended,
+  };
+};
+
+/** A GET of server-sent events whose reader can stop: nothing is taken from the socket while it is paused. */
+export const rawEvents = async <T>(port: number, path: string, request: RawRequest = {}) => {
+  const socket = await open(port);
+  const events: { id: string; data: T }[] = [];
+  const parser = sseParser({ event: ({ id, text }) => events.push({ id, data: JSON.parse(text) as T }) });
+  const body = bodyReader((text) => parser.push(text));
+  const { promise: ended, resolve } = Promise.withResolvers<"end" | "cut">();
+  socket.on("data", (data) => body.push(Buffer.from(data)));
+  socket.on("close", () => resolve(body.ended() ? "end" : "cut"));
+  socket.on("error", () => resolve("cut"));
+  socket.write(headOf(port, "GET", path, { ...request, headers: { ...request.headers, Connection: "close" } }, 0));
+  return {
+    /** Every event that came whole. */
+    events,
     ended,
     pause: () => socket.pause(),
     resume: () => socket.resume(),
