@@ -590,7 +590,7 @@ test("a message that is refused, late, too large or one too many rejects with it
 
 test("long text is split below the gateway's frame size and never inside a character", async () => {
   const gateway = gatewayFor({ frameBytes: 4096 });
-  const text = "a" + "😀\u0000".repeat(3000);
+  const text = `a${"😀\u0000".repeat(3000)}`;
   const bot = botFor(gateway, {
     onTurn: async (turn) => {
       turn.write(text);

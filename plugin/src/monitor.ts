@@ -136,9 +136,14 @@ export const runAccount = async (options: {
     if (!abortSignal.aborted)
       await new Promise<void>((resolve) => abortSignal.addEventListener("abort", () => resolve(), { once: true }));
     // Answers that are nearly there may finish; then what is open fails by name instead of hanging.
-    let limit: ReturnType<typeof setTimeout> | undefined;
-    await Promise.race([bot.drain(), new Promise((resolve) => (limit = setTimeout(resolve, STOP_MS)))]);
-    clearTimeout(limit);
+    if (bot.state.state === "online") {
+      let limit: ReturnType<typeof setTimeout> | undefined;
+      const late = new Promise<void>((resolve) => {
+        limit = setTimeout(resolve, STOP_MS);
+      });
+      await Promise.race([bot.drain(), late]);
+      clearTimeout(limit);
+    }
   } finally {
     await bot.close();
     if (bots.get(accountId) === bot) bots.delete(accountId);

@@ -84,7 +84,8 @@ export const createBase = () => ({
   id: CHANNEL,
   meta,
   capabilities: { chatTypes: ["direct" as const], media: true, threads: true },
-  reload: { configPrefixes: [`channels.${CHANNEL}`] },
+  // Accounts share nothing, so a change of one leaves the others connected.
+  reload: { configPrefixes: [`channels.${CHANNEL}`], accountScopedRestart: true },
   setupContract,
   secrets,
   config: {

