@@ -105,18 +105,29 @@ const showHistory = async (context: Context, client: Client, conversation: strin
   }
 };
 
-/** Lines typed one by one; resolves with undefined at the end of input. */
-const nextLine = (lines: Interface): Promise<string | undefined> =>
-  new Promise((resolve) => {
-    const line = (text: string): void => done(text);
-    const close = (): void => done(undefined);
-    const done = (text: string | undefined): void => {
-      lines.off("line", line).off("close", close);
-      resolve(text);
-    };
-    lines.on("line", line).on("close", close);
-    lines.prompt();
+/** Lines as they were typed, also those typed while an answer came; undefined at the end of input. */
+const linesOf = (lines: Interface): (() => Promise<string | undefined>) => {
+  const typed: string[] = [];
+  let closed = false;
+  let wake = (): void => {};
+  lines.on("line", (text) => {
+    typed.push(text);
+    wake();
   });
+  lines.on("close", () => {
+    closed = true;
+    wake();
+  });
+  return async () => {
+    if (typed.length === 0 && !closed) {
+      lines.prompt();
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+    return typed.shift();
+  };
+};
 
 /** A conversation on the terminal. */
 const converse = async (context: Context, client: Client, bot: string | undefined): Promise<number> => {
@@ -131,10 +142,11 @@ const converse = async (context: Context, client: Client, bot: string | undefine
     if (last) await showHistory(context, client, last);
   }
   const lines = createInterface({ input: stdin, output: stdout as NodeJS.WriteStream, prompt: "› ", terminal: true });
+  const next = linesOf(lines);
   let stop: AbortController | undefined;
   lines.on("SIGINT", () => (stop ? stop.abort() : lines.close()));
   for (;;) {
-    const text = await nextLine(lines);
+    const text = await next();
     if (text === undefined) break;
     if (text.trim() === "") continue;
     if (text.trim() === "/new") {
