@@ -62,7 +62,7 @@ export type Turn = {
   tries: number;
   /** Connections that answered with an error another one may be spared. */
   refusedBy: Set<string>;
-  /** When it was handed to the connection, and when the last frame about it came. */
+  /** When it was written to the connection (Infinity: not yet), and when the last frame about it came. */
   sentAt: number;
   frameAt: number;
   /** The connection is gone; until then somebody may take the turn over. */

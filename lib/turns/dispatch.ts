@@ -22,11 +22,13 @@ const MAX_TRIES = 5;
 
 export type Dispatch = ReturnType<typeof createDispatch>;
 
-const DISCONNECTED: TurnEnd = {
+const failed = (code: string): TurnEnd => ({
   state: "failed",
   finish: "stop",
-  error: { code: "bot_disconnected", message: "", retryable: true },
-};
+  error: { code, message: "", retryable: true },
+});
+const DISCONNECTED = failed("bot_disconnected");
+const UNREADABLE = failed("storage_failed");
 
 /** `finish` ends a turn; it belongs to ends.ts. */
 export const createDispatch = (
@@ -66,50 +68,51 @@ export const createDispatch = (
     if (!connection) return;
     turn.connection = undefined;
     connection.inFlight--;
-    idleSince = Math.max(now(), idleSince + 1 / 1024);
+    idleSince = Math.max(now(), idleSince) + 1 / 1024;
     connection.idleSince = idleSince;
     queue.hurry();
   };
 
-  /** The turn is reserved and stored: hand it over. */
+  /** The turn is reserved and stored: hand it over as soon as the socket has room. */
   const deliver = (turn: Turn): void => {
     const connection = turn.connection!;
     turn.state = "sent";
     turn.attempt++;
     turn.tries++;
-    turn.sentAt = now();
-    turn.frameAt = turn.sentAt;
+    turn.sentAt = Infinity;
+    turn.frameAt = now();
     const { attempt } = turn;
-    const frame = asks.frame(turn, connection);
+    const mine = (): boolean => turn.attempt === attempt && turn.connection === connection;
     streams.touch(turn);
-    if (typeof frame === "string") return handOver(turn, connection, frame);
-    frame.then(
-      (json) => {
-        // Cancelled or moved while its files were read?
-        if (turn.attempt === attempt && turn.connection === connection) handOver(turn, connection, json);
-      },
-      (error: unknown) => {
-        log("error", "files_unreadable", { turn: turn.key, error: String(error) });
-        if (turn.attempt !== attempt) return;
-        finish(turn, {
-          state: "failed",
-          finish: "stop",
-          error: { code: "storage_failed", message: "", retryable: true },
-        });
-      },
-    );
+    connection.outlet.whenRoom(() => {
+      if (!mine()) return undefined; // cancelled or moved while it waited
+      const unreadable = (error: unknown): void => {
+        log("error", "chat_unreadable", { turn: turn.key, error: String(error) });
+        if (mine()) finish(turn, UNREADABLE);
+      };
+      try {
+        const frame = asks.frame(turn, connection);
+        if (typeof frame === "string") return handOver(turn, connection, frame);
+        return frame.then((json) => {
+          if (mine()) handOver(turn, connection, json);
+        }, unreadable);
+      } catch (error) {
+        return unreadable(error);
+      }
+    });
   };
 
   const handOver = (turn: Turn, connection: Connection, json: string): void => {
     turn.sentAt = now();
+    turn.frameAt = turn.sentAt;
     if (!bots().sendText(connection, json)) lost(turn, connection); // `left` has told us too; lost is idempotent
   };
 
   const persist = (turn: Turn): void => {
     const { id, generation } = turn;
-    const failed = (error: unknown): void => log("error", "assign_failed", { turn: turn.key, error: String(error) });
+    const lament = (error: unknown): void => log("error", "assign_failed", { turn: turn.key, error: String(error) });
     // Frames are counted anew by each attempt. In the commit of the `assign` below, which then says the state.
-    if (turn.attempt > 1) store.turns.log([{ turn: id, generation, seq: 0, text: "" }]).catch(failed);
+    if (turn.attempt > 1) store.turns.log([{ turn: id, generation, seq: 0, text: "" }]).catch(lament);
     store.turns
       .assign({
         id,
@@ -121,7 +124,7 @@ export const createDispatch = (
         generation,
         state: turn.state,
       })
-      .catch(failed);
+      .catch(lament);
   };
 
   /** Nothing of an earlier attempt may be mixed into the next. */
