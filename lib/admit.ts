@@ -23,7 +23,8 @@ export type Admitted = {
   suggestions?: string[];
 };
 export type Verdict =
-  ({ ok: true } & Admitted) | { ok: false; reason: "token_refused" | "version_unsupported"; error: string };
+  | ({ ok: true } & Admitted)
+  | { ok: false; reason: "token_refused" | "version_unsupported" | "disconnected"; error: string };
 
 /** A bot that names no limit gets as many turns as come. */
 const UNLIMITED = 1_000_000;
@@ -46,7 +47,6 @@ export const admit = (
   tokenDigest: string,
 ): Verdict => {
   const entry = config.bots.get(frame.botId);
-  if (entry?.disabled) return { ok: false, reason: "token_refused", error: "Disabled by an administrator" };
   const own = [...(entry?.tokens ?? []).map(digest), ...(entry?.tokenDigests ?? [])];
   const accepted = own.length > 0 ? own : config.botTokens.map(digest);
   if (accepted.length > 0 && !accepted.some((known) => sameDigest(known, tokenDigest)))
@@ -57,6 +57,8 @@ export const admit = (
       reason: "version_unsupported",
       error: `Protocol ${frame.proto} is not supported; this gateway speaks up to ${PROTO}`,
     };
+  // After the token: who has none learns nothing. It may come back until it is enabled again.
+  if (entry?.disabled) return { ok: false, reason: "disconnected", error: "Disabled by an administrator" };
   const reserved = reservedPools(config);
   const pools = entry?.pools ?? (frame.pools ?? ["default"]).filter((pool) => !reserved.has(pool));
   const { description, avatar, suggestions } = frame;

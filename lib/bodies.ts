@@ -1,4 +1,6 @@
 /** HTTP bodies, parsed. Every limit of length that a person could meet is here or in config.limits. */
+import { usernameShape } from "./config/fields.ts";
+import { PASSWORD_CHARS } from "./config/secrets.ts";
 import { botIdShape } from "./frames.ts";
 import { decodeId } from "./ids.ts";
 import { Reject } from "./protocol.ts";
@@ -111,6 +113,56 @@ export const newKeyBody = (body: unknown) =>
     }),
     body,
   );
+
+/** Absent: as it is; null: as config.json says. */
+const orNull =
+  <T>(shape: Shape<T>): Shape<T | null | undefined> =>
+  (value, path, faults) =>
+    value === undefined || value === null ? value : shape(value, path, faults);
+
+/** What a person may set as their password. */
+const newPassword = text(8, PASSWORD_CHARS);
+const displayName = text(1, 256, /^[^\p{Cc}]+$/u, { zh: "不能含控制字符", en: "no control characters" });
+const quota = orNull(int(0, 1_000_000_000));
+const usernames = list(text(1, 1024), 100_000);
+
+export const passwordBody = (body: unknown) => parse(fields({ current: text(1, 1024), password: newPassword }), body);
+
+export const newUserBody = (body: unknown) =>
+  parse(
+    fields({
+      username: usernameShape,
+      displayName: maybe(displayName),
+      password: maybe(newPassword),
+      role: maybe(oneOf("admin", "user")),
+      messagesPerDay: quota,
+      turnsAtOnce: quota,
+    }),
+    body,
+  );
+
+export const userBody = (body: unknown) =>
+  parse(
+    fields({
+      displayName: maybe(displayName),
+      password: maybe(newPassword),
+      role: maybe(oneOf("admin", "user")),
+      disabled: maybe(flag),
+      messagesPerDay: quota,
+      turnsAtOnce: quota,
+    }),
+    body,
+  );
+
+const botFields = {
+  name: orNull(displayName),
+  users: orNull(usernames),
+  pools: orNull(list(botIdShape, 100)),
+  maxConcurrency: orNull(int(1, 100_000)),
+};
+export const newBotBody = (body: unknown) => parse(fields({ id: botIdShape, ...botFields }), body);
+export const botBody = (body: unknown) => parse(fields({ ...botFields, disabled: maybe(flag) }), body);
+export const disconnectBody = (body: unknown) => parse(fields({ instance: maybe(text(0, 64)) }), body);
 
 /** `limit` of a query: a whole number from 1 to `most`. */
 export const limitOf = (value: string | null, usual: number, most: number): number => {

@@ -59,6 +59,7 @@ export const CLOSE = {
   no_pong: 4001,
   too_slow: 4002,
   replaced: 4003,
+  disconnected: 4004,
   bad_frames: 4500,
   token_refused: 4501,
   version_unsupported: 4502,

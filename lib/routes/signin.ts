@@ -67,7 +67,7 @@ const createDetour =
     return new Response(null, { status: 302, headers: { Location: to, "Cache-Control": "no-store" } });
   };
 
-const signInRoutes = ({ config, sessions, people, log, now }: Gate, flow: SignInFlow): Route[] => {
+const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow: SignInFlow): Route[] => {
   const perAddress = createBuckets({ burst: () => BURST, refillMs: () => REFILL_MS, now });
   const throttle = (call: Call): void => {
     const waitMs = perAddress.take(addressKey(call.address));
@@ -134,6 +134,7 @@ const signInRoutes = ({ config, sessions, people, log, now }: Gate, flow: SignIn
   const welcome = async (call: Call, user: string, provider: string): Promise<string> => {
     const { token } = await sessions.create(user);
     log("info", "login", { user, address: call.address, provider });
+    audit.note({ actor: user, action: "sign_in", detail: { by: provider }, address: call.address });
     return serialiseCookie(token, call.own.secure, config().sessionTTL);
   };
 
