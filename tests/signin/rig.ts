@@ -8,6 +8,8 @@ import { startWeCom } from "./wecom.ts";
 export type RigOptions = {
   now?: () => number;
   dataDir?: string;
+  /** The real page instead of a blank one. */
+  page?: boolean;
   /** Over the `signIn` of each provider, and over the whole config. */
   feishu?: ConfigJson;
   dingtalk?: ConfigJson;
@@ -36,7 +38,7 @@ export const startRig = async (options: RigOptions = {}) => {
   });
   const { now, dataDir } = options;
   const gateway = await startGateway(configOf(options), {
-    assets: BLANK,
+    ...(!options.page && { assets: BLANK }),
     ...(now && { now }),
     ...(dataDir && { dataDir }),
   });
