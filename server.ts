@@ -81,7 +81,8 @@ const serve = async (io: Io, { configPath, port }: ServeOptions): Promise<number
     void notify("STOPPING=1");
     return gateway.drain();
   };
-  const stopped = untilStopped({ drain, close: () => gateway.close(), log });
+  const launched = io.env.NEXUS_LAUNCHED === "1";
+  const stopped = untilStopped({ drain, close: () => gateway.close(), log, launched });
   // Ready to be stopped, too: from here on signals are handled.
   void notify("READY=1");
   const code = await stopped;

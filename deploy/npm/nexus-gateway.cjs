@@ -22,13 +22,10 @@ try {
   process.exit(1);
 }
 
-const child = spawn(binary, process.argv.slice(2), { stdio: "inherit", windowsHide: true });
-// From a terminal both get the signal, and the gateway takes a second one as "now": what it got itself is not sent again.
-const fromTerminal = process.stdin.isTTY === true;
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
-  process.on(signal, () => {
-    if (!(fromTerminal && signal === "SIGINT")) child.kill(signal);
-  });
+// A second signal means "now" to the gateway. A terminal and PM2 signal both processes, so it is told that one may come twice.
+const env = { ...process.env, NEXUS_LAUNCHED: "1" };
+const child = spawn(binary, process.argv.slice(2), { stdio: "inherit", windowsHide: true, env });
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
 child.on("error", (error) => {
   console.error(`nexus-gateway: ${error.message}`);
   process.exit(1);

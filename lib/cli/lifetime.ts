@@ -13,6 +13,11 @@ const CLOSE_MS = 3_000;
 const DRAIN_MS = 25_000 + CLOSE_MS;
 /** After an unexpected error: enough to store what is open, not enough to look alive. */
 const BROKEN_DRAIN_MS = 5_000;
+/**
+ * Behind a launcher (deploy/npm/nexus-gateway.cjs) a signal may come twice: a terminal and PM2 signal every process of a
+ * tree, and the launcher passes on what it got. What comes this soon after the first is the same one then.
+ */
+const SAME_SIGNAL_MS = 100;
 
 const SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
@@ -38,16 +43,20 @@ export const untilStopped = ({
   close,
   log,
   drainMs = DRAIN_MS,
+  launched = false,
   exit = (code) => process.exit(code),
 }: {
   drain(): Promise<unknown> | unknown;
   close(): Promise<unknown> | unknown;
   log: Log;
   drainMs?: number;
+  /** Whether a launcher of ours is between whoever sends signals and this process. */
+  launched?: boolean;
   exit?: (code: number) => void;
 }): Promise<number> => {
   const { promise, resolve } = Promise.withResolvers<number>();
   let stopping = false;
+  let signalledAt = Number.NEGATIVE_INFINITY;
 
   const stop = async (code: number, graceMs: number): Promise<void> => {
     stopping = true;
@@ -67,11 +76,13 @@ export const untilStopped = ({
 
   for (const signal of SIGNALS)
     process.on(signal, () => {
+      if (launched && performance.now() - signalledAt < SAME_SIGNAL_MS) return;
       if (stopping) {
         log("warn", "stopped_at_once", { signal });
         exit(EXIT.failed);
         return;
       }
+      signalledAt = performance.now();
       log("info", "stopping", { signal });
       void stop(EXIT.ok, drainMs);
     });
