@@ -9,7 +9,7 @@ import { toAttachment, type AttachmentRow } from "../store/rows.ts";
 import { showsInline } from "../store/sniff.ts";
 import type { Turn } from "../turn.ts";
 
-export const fileRoutes = ({ config, store, turns }: Gate): Route[] => {
+export const fileRoutes = ({ config, store, turns, log }: Gate): Route[] => {
   const held = (bot: Connection, id: number): Turn => {
     const turn = turns.get(id);
     if (!turn || turn.connection !== bot || turn.ending) throw new Reject("not_found");
@@ -74,10 +74,15 @@ export const fileRoutes = ({ config, store, turns }: Gate): Route[] => {
       path: "/api/attachments/:id",
       auth: "user",
       bots: true,
-      handle: (call) => {
+      handle: async (call) => {
         const row = store.attachments.get(decodeId(call.params.id ?? ""));
         if (!row || !mayRead(call, row)) throw new Reject("not_found");
-        return new Response(Bun.file(store.attachments.path(row)), {
+        const file = Bun.file(store.attachments.path(row));
+        if (!(await file.exists())) {
+          log("error", "attachment_lost", { attachment: call.params.id, sha: row.sha });
+          throw new Reject("not_found");
+        }
+        return new Response(file, {
           headers: {
             ...call.headers,
             "Content-Type": row.mime === "text/plain" ? "text/plain; charset=utf-8" : row.mime,
