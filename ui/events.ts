@@ -97,6 +97,7 @@ export const createEvents = (
       on.fresh();
       return;
     }
+    if (state.link !== "online") setLink("online");
     if (!state.apply(event)) gap();
     if (id) lastId = id;
   };
@@ -156,7 +157,8 @@ export const createEvents = (
     if (!running) return;
     failures = Math.min(failures, 1);
     wake?.();
-    if (Date.now() - heardAt > 20_000) abort?.abort();
+    // A stream that lived through the trouble may be dead without knowing: a new one costs little.
+    if (state.link !== "online" || Date.now() - heardAt > 20_000) abort?.abort();
   };
 
   addEventListener("online", nudge);

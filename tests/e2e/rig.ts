@@ -43,11 +43,11 @@ export const launch = async (): Promise<Browser> => {
 export type Gateway = Awaited<ReturnType<typeof startGateway>>;
 
 /** A gateway whose limits do not get in the way of many fast tests. */
-export const gateway = (over: ConfigJson = {}): Promise<Gateway> =>
-  startGateway({
-    limits: { sendsPerMinute: 0, streamsPerUser: 0, turnsPerUser: 0, connectionsPerAddress: 0 },
-    ...over,
-  });
+export const gateway = (over: ConfigJson = {}, dataDir?: string): Promise<Gateway> =>
+  startGateway(
+    { limits: { sendsPerMinute: 0, streamsPerUser: 0, turnsPerUser: 0, connectionsPerAddress: 0 }, ...over },
+    dataDir ? { dataDir } : {},
+  );
 
 export type Script = (turn: Turn) => void | Promise<void>;
 
