@@ -18,6 +18,10 @@ export type StartContext = Parameters<
   NonNullable<NonNullable<ChannelPlugin<NexusAccount, NexusProbe>["gateway"]>["startAccount"]>
 >[0];
 
+const RESTARTED =
+  "机器人所在的主机在回答途中重启了：能继续时，答案会作为新消息送来；否则请再问一次。 " +
+  "The agent's host restarted while it was answering: if it can go on, the answer comes as a new message; otherwise please ask again.";
+
 /** One line per account, so that several bots of one host can be told apart in its log. */
 const accountLog = (accountId: string, log: StartContext["log"]): InboundLog => ({
   info: (text) => log?.info(`[${accountId}] ${text}`),
@@ -115,13 +119,8 @@ export const runAccount = async (options: {
     reconnect: reconnectRange(account.config),
     ...(options.session ? { session: options.session } : {}),
     onTurn,
-    onLost: (turn) =>
-      turn.fail({
-        code: "bot_restarted",
-        message:
-          "机器人在回答途中重启了，请再问一次。 The agent's host restarted while it was answering, please ask again.",
-        retryable: false,
-      }),
+    // The host goes on with interrupted runs by itself and delivers what comes of them as messages of their own.
+    onLost: (turn) => turn.fail({ code: "bot_restarted", message: RESTARTED, retryable: false }),
     onState: publish,
     log: (level, event, fields) => {
       const line = `${event} ${JSON.stringify(fields)}`;

@@ -26,6 +26,9 @@ const BOTS = {
   secret: "secret-bot",
 };
 
+/** For a step that takes a second on a quiet machine. */
+const SLOW_MS = 60_000;
+
 let model: Model;
 let gateway: RunningProcess;
 let v1: RunningProcess;
@@ -166,7 +169,7 @@ afterAll(async () => {
     );
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
   console.log(took.join("; "));
-}, 60_000);
+}, 240_000);
 
 test("an answer streams in many chunks and is stored as it was streamed", async () => {
   const first = await alice.chat("SAY:warm up"); // the host's first run loads its model code
@@ -180,7 +183,7 @@ test("an answer streams in many chunks and is stored as it was streamed", async 
   const start = events.find((event) => event.type === "start");
   const stored = await alice.messages(start?.conversationId ?? "");
   expect(stored.at(-1)).toMatchObject({ role: "bot", content: text, state: "done", botName: "My Bot" });
-}, 120_000);
+}, 240_000);
 
 test("every bot of the host is online, the one with the wrong token is not, and the status says why", async () => {
   for (const id of [BOTS.paired, BOTS.listed, BOTS.secret]) await botOnline(id);
@@ -195,7 +198,7 @@ test("every bot of the host is online, the one with the wrong token is not, and 
   expect(line("refused")).not.toContain("works");
   expect(line("refused")).toContain("4501");
   expect(status.out).not.toContain("will be dropped");
-}, 120_000);
+}, 240_000);
 
 test("an image reaches the agent as an image, and any file as a file", async () => {
   const one = await alice.chat("LOOK", { image: IMAGE, conversationId: await alice.newConversation() });
@@ -206,7 +209,7 @@ test("an image reaches the agent as an image, and any file as a file", async () 
   const conversationId = await alice.newConversation();
   const two = await alice.chat("LOOK", { attachments: [upload.body.id], conversationId });
   expect(two.content).not.toContain("files: 0");
-}, 60_000);
+}, 240_000);
 
 test("a file of the agent arrives whole, with its text once", async () => {
   const answer = await alice.chat(`MEDIA:${join(host.workspace, "out.png")}`, {
@@ -216,7 +219,7 @@ test("a file of the agent arrives whole, with its text once", async () => {
   expect(answer.attachments?.map((file) => file.mime)).toEqual(["image/png"]);
   const [file] = answer.attachments ?? [];
   expect(file && Buffer.from(await alice.download(file)).equals(PNG)).toBe(true);
-}, 60_000);
+}, 240_000);
 
 test("text before and after a tool is one answer, and the tool is shown while it runs", async () => {
   const events = await alice.stream("TOOL", { conversationId: await alice.newConversation() });
@@ -227,7 +230,7 @@ test("text before and after a tool is one answer, and the tool is shown while it
     ["ls", "start", undefined],
     ["ls", "end", true],
   ]);
-}, 60_000);
+}, 240_000);
 
 test("two people and two conversations never share a memory", async () => {
   const [one, two] = [await alice.newConversation(), await alice.newConversation()];
@@ -240,7 +243,7 @@ test("two people and two conversations never share a memory", async () => {
   expect(await recall(alice, two)).toBe("I remember: MARK-beta.");
   expect(await recall(bob, theirs)).toBe("I remember: MARK-gamma.");
   expect(await recall(carol, await carol.newConversation())).toBe("I remember: nothing.");
-}, 120_000);
+}, 240_000);
 
 test("messages sent while one is being answered get answers of their own, in order", async () => {
   const conversationId = await alice.newConversation();
@@ -251,7 +254,7 @@ test("messages sent while one is being answered get answers of their own, in ord
   expect(answers.map((answer) => answer.state)).toEqual(["done", "done", "done"]);
   expect(answers[0]?.content).toContain("word19");
   expect(answers.slice(1).map((answer) => answer.content)).toEqual(["You said: second", "You said: third"]);
-}, 60_000);
+}, 240_000);
 
 test("cancel stops the run at the model, and the next message is answered", async () => {
   const conversationId = await alice.newConversation();
@@ -259,7 +262,7 @@ test("cancel stops the run at the model, and the next message is answered", asyn
   const turn = await alice.post(conversationId, "FOREVER");
   await until(
     async () => (await alice.messages(conversationId)).at(-1)?.content.includes("on and on"),
-    20_000,
+    SLOW_MS,
     "some text",
   );
   const cancelled = await alice.call("POST", `/api/turns/${turn}/cancel`);
@@ -267,9 +270,9 @@ test("cancel stops the run at the model, and the next message is answered", asyn
   const message = await alice.settled(conversationId, turn);
   expect(message.state).toBe("cancelled");
   expect(message.content).toContain("on and on");
-  await until(() => model.cut > cut, 20_000, "the host to leave the model");
+  await until(() => model.cut > cut, SLOW_MS, "the host to leave the model");
   expect((await alice.chat("SAY:after", { conversationId })).content).toBe("You said: after");
-}, 90_000);
+}, 240_000);
 
 test("/status is answered at once and /stop ends a running answer", async () => {
   const conversationId = await alice.newConversation();
@@ -277,7 +280,7 @@ test("/status is answered at once and /stop ends a running answer", async () => 
   const turn = await alice.post(conversationId, "FOREVER");
   await until(
     async () => (await alice.messages(conversationId)).at(-1)?.content.includes("on and on"),
-    20_000,
+    SLOW_MS,
     "some text",
   );
   const status = await alice.chat("/status", { conversationId });
@@ -287,14 +290,14 @@ test("/status is answered at once and /stop ends a running answer", async () => 
   expect(stop.content).not.toBe("");
   const message = await alice.settled(conversationId, turn);
   expect(["done", "cancelled", "failed"]).toContain(message.state);
-  await until(() => model.cut > cut, 20_000, "the host to leave the model");
-}, 90_000);
+  await until(() => model.cut > cut, SLOW_MS, "the host to leave the model");
+}, 240_000);
 
 test("a model that fails ends the turn with a named error", async () => {
   const answer = await alice.chat("FAIL", { conversationId: await alice.newConversation() });
   expect(answer.status).toBe(502);
   expect(answer.error).toContain("LLM request failed");
-}, 120_000);
+}, 240_000);
 
 test("pairing: a stranger gets a code, and is let in by the approval", async () => {
   const refused = await bob.chat("SAY:let me in", { target: BOTS.paired });
@@ -317,7 +320,7 @@ test("pairing: a stranger gets a code, and is let in by the approval", async () 
   expect(welcome.content).toBe("You said: thanks");
   const stranger = await alice.chat("SAY:me too", { target: BOTS.paired });
   expect(stranger.content).not.toContain("You said");
-}, 180_000);
+}, 240_000);
 
 test("allow list: usernames decide, display names do not", async () => {
   await botOnline(BOTS.listed);
@@ -327,37 +330,34 @@ test("allow list: usernames decide, display names do not", async () => {
     expect(answer.status).toBe(502);
     expect(answer.error).toContain("not on this bot's list");
   }
-}, 90_000);
+}, 240_000);
 
 test("the command line, the message tool and cron reach a person's inbox with a receipt; nobody is a loud failure", async () => {
   await botOnline(BOTS.default);
-  const target = (to: string) => ["--channel", "nexus", "--target", to];
-  const at = new Date(Date.now() + 25_000).toISOString();
-  const [text, media, nobody, cron, tool] = await Promise.all([
-    host.run("message", "send", ...target("bob"), "--message", "news from the command line"),
-    host.run("message", "send", ...target("bob"), "--message", "a picture", "--media", join(host.workspace, "out.png")),
-    host.run("message", "send", ...target("nobody-here"), "--message", "lost"),
-    host.run(
-      ...["cron", "add", "--name", "remind", "--at", at, "--session", "isolated", "--message", "SAY:cron time"],
-      ...["--announce", "--channel", "nexus", "--to", "bob"],
-    ),
-    alice.chat("SEND:bob", { conversationId: await alice.newConversation() }),
-  ]);
-  took.push(`message send ${text.ms} ms`);
-  expect(text.code, text.out).toBe(0);
-  expect(text.out).toMatch(/Message ID: \S+/);
-  expect(media.code, media.out).toBe(0);
+  const send = (to: string, ...more: string[]) =>
+    host.run("message", "send", "--channel", "nexus", "--target", to, ...more);
+  // One after the other: the host lets one command at a time write its state.
+  const at = new Date(Date.now() + 20_000).toISOString();
+  const cron = await host.run(
+    ...["cron", "add", "--name", "remind", "--at", at, "--session", "isolated", "--message", "SAY:cron time"],
+    ...["--announce", "--channel", "nexus", "--to", "bob"],
+  );
+  expect(cron.code, cron.out).toBe(0);
+  const sent = await send("bob", "--message", "news from the command line", "--media", join(host.workspace, "out.png"));
+  took.push(`message send ${sent.ms} ms`);
+  expect(sent.code, sent.out).toBe(0);
+  expect(sent.out).toMatch(/Message ID: \S+/);
+  const nobody = await send("nobody-here", "--message", "lost");
   expect(nobody.code, nobody.out).not.toBe(0);
   expect(nobody.out).toContain("not delivered to nobody-here");
   expect(nobody.out).not.toContain("✅");
-  expect(cron.code, cron.out).toBe(0);
+  const tool = await alice.chat("SEND:bob", { conversationId: await alice.newConversation() });
   expect(tool.status).toBe(200);
-  await bob.received("news from the command line");
-  const picture = await bob.received("a picture");
-  expect(picture.attachments.map((file) => file.mime)).toEqual(["image/png"]);
+  const news = await bob.received("news from the command line");
+  expect(news.attachments.map((file) => file.mime)).toEqual(["image/png"]);
   await bob.received("hello from the message tool");
   await bob.received("You said: cron time", 60_000);
-}, 240_000);
+}, 300_000);
 
 test("a v1 gateway gets the same bot for plain chat", async () => {
   const { body } = await api(v1.url)<{ token: string }>("POST", "/api/login", { username: "admin", password: "pw" });
@@ -372,14 +372,14 @@ test("a v1 gateway gets the same bot for plain chat", async () => {
   const stream = await (await call.stream("/api/chat/stream", { message: "STREAM:20 PACE:30" })).text();
   expect(stream.match(/"type":"chunk"/g)?.length).toBeGreaterThanOrEqual(5);
   expect(stream).toContain('"type":"end"');
-}, 90_000);
+}, 240_000);
 
 test("a gateway killed in the middle of an answer has the whole answer after it is back", async () => {
   const conversationId = await alice.newConversation();
   const turn = await alice.post(conversationId, "STREAM:150 PACE:20");
   await until(
     async () => (await alice.messages(conversationId)).at(-1)?.content.includes("word20"),
-    20_000,
+    SLOW_MS,
     "some text",
   );
   const { cwd } = gateway;
@@ -390,7 +390,7 @@ test("a gateway killed in the middle of an answer has the whole answer after it 
   const message = await alice.settled(conversationId, turn, 60_000);
   expect(message.state).toBe("done");
   expect(message.content).toBe(Array.from({ length: 150 }, (_, i) => `word${i}`).join(" "));
-}, 120_000);
+}, 240_000);
 
 test("a changed allow list counts at once, without a restart of the host", async () => {
   await botOnline(BOTS.listed);
@@ -402,7 +402,7 @@ test("a changed allow list counts at once, without a restart of the host", async
     60_000,
     "bob to be let in",
   );
-}, 120_000);
+}, 240_000);
 
 test("a host killed in the middle of an answer ends it by name on its return, and remembers the conversation", async () => {
   await botOnline(BOTS.default);
@@ -411,7 +411,7 @@ test("a host killed in the middle of an answer ends it by name on its return, an
   const turn = await alice.post(conversationId, "STREAM:100 PACE:50");
   await until(
     async () => (await alice.messages(conversationId)).at(-1)?.content.includes("word10"),
-    20_000,
+    SLOW_MS,
     "some text",
   );
   await host.stop("SIGKILL");
@@ -422,18 +422,23 @@ test("a host killed in the middle of an answer ends it by name on its return, an
   expect(message.state).toBe("failed");
   expect(message.content).toContain("word10");
   await botOnline(BOTS.default);
-  await Bun.sleep(30000);
-  console.log(JSON.stringify(await alice.messages(conversationId)));
+  // The host itself goes on with the run it was torn from; the plugin brings the result to the same conversation.
+  const whole = await until(
+    async () => (await alice.messages(conversationId)).find((entry) => entry.content.endsWith("word99")),
+    120_000,
+    "the answer of the run that the host took up again",
+  );
+  expect(whole.content).toStartWith("word0 word1 word2");
   const recall = await alice.chat("RECALL", { conversationId });
   expect(recall.content).toContain("MARK-delta");
-}, 240_000);
+}, 400_000);
 
 test("a host that is asked to stop finishes what it is saying, then leaves", async () => {
   const conversationId = await alice.newConversation();
   const turn = await alice.post(conversationId, "STREAM:60 PACE:50");
   await until(
     async () => (await alice.messages(conversationId)).at(-1)?.content.includes("word5"),
-    20_000,
+    SLOW_MS,
     "some text",
   );
   await host.stop("SIGTERM");
@@ -444,4 +449,4 @@ test("a host that is asked to stop finishes what it is saying, then leaves", asy
   expect(host.output).toContain("[default] stopped");
   for (const secret of ["my-bot-token", "paired-token", "token-from-the-environment", "v1-token"])
     expect(host.output).not.toContain(secret);
-}, 90_000);
+}, 240_000);

@@ -38,7 +38,7 @@ export const createPerson = async (url: string, username: string, bot: string) =
       return answer.body.turnId;
     },
     /** The bot's message of a turn once it is no longer open. Survives a gateway that is away for a while. */
-    settled: (conversationId: string, turnId: string, ms = 30_000): Promise<Message> =>
+    settled: (conversationId: string, turnId: string, ms = 90_000): Promise<Message> =>
       until(
         async () => {
           const all = await messages(conversationId).catch(() => []);
@@ -50,11 +50,11 @@ export const createPerson = async (url: string, username: string, bot: string) =
     /** Every event of one streamed answer. */
     stream: async (message: string, fields: ChatFields = {}): Promise<TurnEvent[]> => {
       const response = await call.stream("/api/chat/stream", { message, target: bot, ...fields });
-      const items = await readSse<TurnEvent>(response).all(60_000);
+      const items = await readSse<TurnEvent>(response).all(120_000);
       return items.map((item) => item.data);
     },
     /** The newest message that a bot wrote without being asked and that contains `text`. */
-    received: (text: string, ms = 20_000): Promise<Message> =>
+    received: (text: string, ms = 60_000): Promise<Message> =>
       until(
         async () => {
           const { body } = await call<{ conversations: Conversation[] }>("GET", "/api/conversations?limit=50");
