@@ -47,15 +47,24 @@ test("SHA256SUMS names every file, and sha256sum agrees", async () => {
   for (const target of TARGETS) expect(names).toContain(await archiveOf(target));
 });
 
+const ELF = new Map([
+  [62, "x64"],
+  [183, "arm64"],
+]);
+const MACH_O = new Map([
+  [0x1000007, "x64"],
+  [0x100000c, "arm64"],
+]);
+const PE = new Map([[0x8664, "x64"]]);
+
 /** What the first bytes of a program say it is for. */
 const madeFor = async (path: string): Promise<string> => {
   const head = Buffer.from(await Bun.file(path).slice(0, 4096).arrayBuffer());
   if (head.readUInt32BE(0) === 0x7f454c46)
-    return `linux ${{ 62: "x64", 183: "arm64" }[head.readUInt16LE(18)]} ${head.includes("ld-musl") ? "musl" : "glibc"}`;
-  if (head.readUInt32LE(0) === 0xfeedfacf)
-    return `darwin ${{ 0x1000007: "x64", 0x100000c: "arm64" }[head.readUInt32LE(4)]}`;
+    return `linux ${ELF.get(head.readUInt16LE(18))} ${head.includes("ld-musl") ? "musl" : "glibc"}`;
+  if (head.readUInt32LE(0) === 0xfeedfacf) return `darwin ${MACH_O.get(head.readUInt32LE(4))}`;
   const pe = head.readUInt32LE(0x3c);
-  if (head.toString("latin1", pe, pe + 2) === "PE") return `win32 ${{ 0x8664: "x64" }[head.readUInt16LE(pe + 4)]}`;
+  if (head.toString("latin1", pe, pe + 2) === "PE") return `win32 ${PE.get(head.readUInt16LE(pe + 4))}`;
   return "unknown";
 };
 
