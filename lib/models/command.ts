@@ -64,6 +64,16 @@ const killGroup = (pid: number, signal: NodeJS.Signals): void => {
 const shell = (command: string): string[] =>
   process.platform === "win32" ? ["cmd", "/d", "/s", "/c", command] : ["sh", "-c", command];
 
+/** A program that does not read its input, or has ended before, is no fault; both throw in their own way. */
+const feed = async (stdin: Bun.FileSink, text: string): Promise<void> => {
+  try {
+    await stdin.write(text);
+    await stdin.end();
+  } catch {
+    // Nobody reads.
+  }
+};
+
 /** Runs the program for one turn. Resolves when it ended with 0; throws ModelError otherwise. */
 export const runCommand = async (turn: Turn, options: CommandOptions): Promise<void> => {
   const { folder, files } = await keepFiles(turn);
@@ -108,9 +118,7 @@ const run = async (turn: Turn, { command, env, timeoutMs, stderr }: CommandOptio
   touch();
   try {
     const reading = Promise.all([read(child.stdout, (text) => turn.write(text)), read(child.stderr, stderr)]);
-    // A program that does not read its input is no fault.
-    await Promise.resolve(child.stdin.write(turn.text)).catch(() => {});
-    await Promise.resolve(child.stdin.end()).catch(() => {});
+    await feed(child.stdin, turn.text);
     const code = await child.exited;
     await Promise.race([reading, Bun.sleep(AFTER_MS)]);
     if (turn.signal.aborted) return;

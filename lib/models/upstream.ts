@@ -112,7 +112,10 @@ const failure = (status: number, text: string, header: string | null, key: strin
 /** An error that came inside a stream, which has no status. */
 export const streamError = (json: unknown, key: string | undefined): ModelError => {
   const { message, kind } = errorIn(json);
-  const passing = /overloaded|rate.?limit|server_error|api_error|timeout|unavailable|\b(?:429|5\d\d)\b/i.test(kind);
+  const told = isRecord(json) && isRecord(json.error) ? json.error.retryable : undefined;
+  const kinds = /overloaded|rate.?limit|server_error|api_error|timeout|unavailable|\b(?:429|5\d\d)\b/i;
+  // A gateway like this one says so itself.
+  const passing = typeof told === "boolean" ? told : kinds.test(kind);
   const said = tidy(message, key);
   return new ModelError(
     "model_failed",
@@ -183,7 +186,9 @@ export const post = async (options: {
   } as RequestInit);
   if (response.ok) return response;
   const text = (await response.text().catch(() => "")).slice(0, ERROR_BYTES);
-  throw failure(response.status, text, response.headers.get("retry-after"), options.key);
+  const error = failure(response.status, text, response.headers.get("retry-after"), options.key);
+  if (response.headers.get("x-should-retry") !== "false") throw error;
+  throw new ModelError(error.code, error.say);
 };
 
 /** Events of an SSE body, whatever the boundaries of its pieces. Ends when the body does; throws when it breaks. */

@@ -27,6 +27,15 @@ const errorObject = (message: string, code: string, status: number) => ({
   error: { message, type: TYPES[status] ?? "invalid_request_error", param: null, code: CODES[code] ?? code },
 });
 
+type TurnError = NonNullable<NonNullable<Readable["ended"]>["error"]>;
+
+/** A turn that failed. `retryable` is ours: another attempt may help. */
+export const turnError = (failed: TurnError, lang: "zh" | "en") => {
+  const status = ERRORS[failed.code as ErrorCode]?.status ?? ERRORS.bot_failed.status;
+  const { error } = errorObject(errorSentence(failed, lang), failed.code, status);
+  return { status, body: { error: { ...error, retryable: failed.retryable } } };
+};
+
 /** A refusal before anything was sent. */
 export const openAiError = (body: ErrorBody, status: number): unknown => errorObject(body.error, body.code, status);
 
@@ -106,10 +115,7 @@ export const chunkDialect = (options: {
     end: (turn: Ended, lang) => {
       options.sent(text);
       const { error } = turn.ended!;
-      if (error) {
-        const status = ERRORS[error.code as ErrorCode]?.status ?? ERRORS.bot_failed.status;
-        return line(errorObject(errorSentence(error, lang), error.code, status));
-      }
+      if (error) return line(turnError(error, lang).body);
       const first = head === "" ? begin(turn) : "";
       const usage =
         includeUsage && turn.usage

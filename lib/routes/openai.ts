@@ -7,12 +7,11 @@
 import type { Gate } from "../gate.ts";
 import type { Call, Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
-import { answerText, chunkDialect, openAiError, wholeAnswer } from "../openai/answer.ts";
+import { answerText, chunkDialect, openAiError, turnError, wholeAnswer } from "../openai/answer.ts";
 import { type Completion, readCompletion, type Said } from "../openai/request.ts";
 import { createThreads, textDigest, type Found } from "../openai/threads.ts";
-import { ERRORS, Reject, type ErrorCode } from "../protocol.ts";
+import { Reject } from "../protocol.ts";
 import { SSE_HEADERS } from "../sse.ts";
-import { errorSentence } from "../streams/reader.ts";
 import type { Turn } from "../turn.ts";
 import { decodeImage } from "../turns/ask.ts";
 import type { Ask } from "../turns/starts.ts";
@@ -187,11 +186,9 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     const end = await turn.whenEnded.promise.finally(release);
     signal.removeEventListener("abort", gone);
     if (end.error) {
-      const sentence = errorSentence(end.error, call.lang);
-      throw new Reject(end.error.code in ERRORS ? (end.error.code as ErrorCode) : "bot_failed", {
-        zh: sentence,
-        en: sentence,
-      });
+      const { status, body } = turnError(end.error, call.lang);
+      // The official clients try again at every 5xx unless told that it is of no use.
+      return call.json(body, status, { ...headersOf(turn), "X-Should-Retry": String(end.error.retryable) });
     }
     const text = answerText(turn, call.own.origin);
     remember(turn, text);

@@ -1,0 +1,179 @@
+/**
+ * What matters most of `/v1`: one chat of a client stays one conversation of the bot, whatever the client leaves out, repeats
+ * or cuts off; and no two chats ever meet in one.
+ */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import OpenAI from "openai";
+import { BOT_TOKEN, startGateway, until, v1Bot } from "./harness.ts";
+import { clientOf, newKey, startRig, type Gateway, type Message } from "./models/client.ts";
+
+let rig: Awaited<ReturnType<typeof startRig>>;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterAll(() => rig.stop());
+beforeEach(() => rig.reset());
+
+describe("one chat of a client is one conversation", () => {
+  test("44 messages of one chat reach the bot one by one, in one conversation", async () => {
+    let chat: Message[] = [{ role: "system", content: "Be brief." }];
+    for (let i = 1; i <= 44; i++) chat = await rig.say(chat, `message ${i}`);
+    expect(rig.conversations()).toHaveLength(1);
+    expect(rig.asked.map(({ content }) => content)).toEqual([
+      "[system]\nBe brief.\n\n[user]\nmessage 1",
+      ...Array.from({ length: 43 }, (_, i) => `message ${i + 2}`),
+    ]);
+  });
+
+  test("chats with the same words stay apart while they go on, also with another `user` or key", async () => {
+    const first = await rig.say([], "same words");
+    const second = await rig.say([], "same words");
+    const user = await rig.say([], "same words", { user: "u1" });
+    expect(rig.conversations()).toHaveLength(3);
+    // Both may go on; which one is which cannot be told apart, but they never meet.
+    await rig.say(second, "and on");
+    await rig.say(first, "and on");
+    await rig.say(user, "and on", { user: "u1" });
+    expect(rig.conversations()).toHaveLength(3);
+    expect(new Set(rig.asked.slice(3).map((chat) => chat.conversationId)).size).toBe(3);
+    const other = clientOf(rig.gateway, await newKey(rig.gateway));
+    await other.chat.completions.create({ model: "memory", messages: [...first, { role: "user", content: "third" }] });
+    expect(rig.conversations()).toHaveLength(4);
+    expect(rig.asked.at(-1)!.content).toStartWith(
+      "[user]\nsame words\n\n[assistant]\necho: same words\n\n[user]\nthird",
+    );
+  });
+
+  test("it is found again after a restart of the gateway", async () => {
+    const one = await startGateway();
+    const key = await newKey(one);
+    const ask = async (at: Gateway, messages: Message[]) => {
+      const bot = await v1Bot(at.wsUrl, { token: BOT_TOKEN });
+      const answer = await clientOf(at, key).chat.completions.create({ model: "bot", messages }).withResponse();
+      const [chat] = bot.chats;
+      await bot.close();
+      return { text: answer.data.choices[0]!.message.content, in: answer.response.headers, content: chat!.content };
+    };
+    const hello: Message[] = [{ role: "user", content: "hello" }];
+    const first = await ask(one, hello);
+    await one.gateway.close();
+    const two = await startGateway({}, { dataDir: one.dataDir });
+    const again = await ask(two, [
+      ...hello,
+      { role: "assistant", content: first.text },
+      { role: "user", content: "2" },
+    ]);
+    expect(again.in.get("x-nexus-conversation")).toBe(first.in.get("x-nexus-conversation")!);
+    expect(again.content).toBe("2");
+    await two.stop();
+    await one.stop();
+  });
+
+  test("a client that drops its oldest messages is still in it", async () => {
+    let chat: Message[] = [];
+    for (let i = 1; i <= 6; i++) chat = await rig.say(chat.slice(-4), `dropping ${i}`);
+    expect(rig.conversations()).toHaveLength(1);
+    expect(rig.asked.at(-1)!.content).toBe("dropping 6");
+  });
+
+  test("X-Nexus-Conversation names it, whatever messages are sent; another person's is not found", async () => {
+    const { response } = await rig.client.chat.completions
+      .create({ model: "memory", messages: [{ role: "user", content: "start" }] })
+      .withResponse();
+    const headers = { "X-Nexus-Conversation": response.headers.get("x-nexus-conversation")! };
+    const more: OpenAI.ChatCompletionCreateParamsNonStreaming = {
+      model: "memory",
+      messages: [{ role: "user", content: "only this" }],
+    };
+    await rig.client.chat.completions.create(more, { headers });
+    expect(rig.conversations()).toHaveLength(1);
+    expect(rig.asked[1]!.content).toBe("only this");
+    const stranger = clientOf(rig.gateway, await newKey(rig.gateway, "user1"));
+    const refused = await stranger.chat.completions.create(more, { headers }).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(OpenAI.NotFoundError);
+    expect(rig.asked).toHaveLength(2);
+  });
+
+  test("a changed system prompt is told to the bot and is no new chat", async () => {
+    const chat = await rig.say([{ role: "system", content: "It is Monday." }], "day?");
+    await rig.say([{ role: "system", content: "It is Tuesday." }, ...chat.slice(1)], "and now?");
+    expect(rig.conversations()).toHaveLength(1);
+    expect(rig.asked[1]!.content).toBe("[system]\nIt is Tuesday.\n\n[user]\nand now?");
+  });
+
+  test("an edited past is a new chat, told from its beginning", async () => {
+    const chat = await rig.say(await rig.say([], "a"), "b");
+    const edited: Message[] = [chat[0]!, chat[1]!];
+    await rig.say(edited, "c");
+    expect(rig.conversations()).toHaveLength(2);
+    expect(rig.asked[2]!.content).toBe("[user]\na\n\n[assistant]\necho: a\n\n[user]\nc");
+  });
+
+  test("a request repeated after a failure is a version of the same question", async () => {
+    const chat = await rig.say([], "first");
+    rig.act = (question, bot) =>
+      void bot.end(question, "", { error: { code: "model_failed", message: "The model is tired", retryable: false } });
+    const failed = await rig.say(chat, "second").catch((error: unknown) => error);
+    expect(failed).toBeInstanceOf(OpenAI.InternalServerError);
+    expect((failed as Error).message).toContain("The model is tired");
+    rig.act = rig.echo;
+    const after = await rig.say(chat, "second");
+    await rig.say(after, "third");
+    expect(rig.conversations()).toHaveLength(1);
+    expect(rig.asked.map(({ content }) => content)).toEqual(["first", "second", "second", "third"]);
+  });
+
+  test("an answer that was stopped half way can be gone on from", async () => {
+    rig.act = (chat, bot) => void bot.write(chat, "half of an answer");
+    const messages: Message[] = [{ role: "user", content: "talk" }];
+    const stream = await rig.client.chat.completions.create({ model: "memory", messages, stream: true });
+    for await (const chunk of stream) if (chunk.choices[0]?.delta.content) break;
+    stream.controller.abort();
+    await until(() => rig.gateway.gateway.gate.turns.count() === 0);
+    rig.act = rig.echo;
+    await rig.say([...messages, { role: "assistant", content: "half of an ans" }], "go on");
+    expect(rig.conversations()).toHaveLength(1);
+    expect(rig.asked[1]!.content).toBe("go on");
+  });
+
+  test("a bot that replaced its text is found by what the client was given", async () => {
+    rig.act = (chat, bot) => {
+      bot.write(chat, "I think");
+      setTimeout(() => {
+        bot.write(chat, "No. ", { mode: "replace" });
+        bot.end(chat, "It is 4.");
+      }, 30);
+    };
+    const messages: Message[] = [{ role: "user", content: "2+2" }];
+    const stream = await rig.client.chat.completions.create({ model: "memory", messages, stream: true });
+    let got = "";
+    for await (const chunk of stream) got += chunk.choices[0]?.delta.content ?? "";
+    expect(got).toBe("I think\n\nNo. It is 4.");
+    rig.act = rig.echo;
+    await rig.say([...messages, { role: "assistant", content: got }], "sure?");
+    expect(rig.conversations()).toHaveLength(1);
+  });
+
+  test("two requests at once with the same past do not meet in one conversation", async () => {
+    const chat = await rig.say([], "fork");
+    await Promise.all([rig.say(chat, "left"), rig.say(chat, "right")]);
+    expect(rig.conversations()).toHaveLength(2);
+  });
+
+  test("a bot that declared `history` gets all that came before, every time, as the client tells it", async () => {
+    const chat = await rig.say([{ role: "system", content: "Be kind." }], "one", { model: "writers" });
+    await rig.say(chat, "two", { model: "writers" });
+    expect(rig.conversations()).toHaveLength(1);
+    expect(rig.asked.map(({ content, history: before }) => ({ content, before }))).toEqual([
+      { content: "one", before: [{ role: "system", content: "Be kind." }] },
+      {
+        content: "two",
+        before: [
+          { role: "system", content: "Be kind." },
+          { role: "user", content: "one" },
+          { role: "assistant", content: "echo: one" },
+        ],
+      },
+    ]);
+  });
+});
