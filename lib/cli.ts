@@ -13,6 +13,7 @@ import { commandPage, helpPage } from "./cli/help.ts";
 import { KEY_COMMANDS } from "./cli/key.ts";
 import { languageOf } from "./cli/language.ts";
 import { BACKUP, CHECK, SERVE } from "./cli/operate.ts";
+import { STATUS } from "./cli/status.ts";
 import { USER_COMMANDS } from "./cli/users.ts";
 import { nearest } from "./config/near.ts";
 import { DEMO } from "./demo.ts";
@@ -23,7 +24,17 @@ export const VERSION: string = packageJson.version;
 declare const NEXUS_COMMIT: string | undefined;
 const COMMIT = typeof NEXUS_COMMIT === "string" ? ` (${NEXUS_COMMIT})` : "";
 
-const commands: readonly Command[] = [SERVE, DEMO, CHAT, ...BOT_COMMANDS, ...USER_COMMANDS, ...KEY_COMMANDS, CHECK, BACKUP];
+const commands: readonly Command[] = [
+  SERVE,
+  DEMO,
+  CHAT,
+  ...BOT_COMMANDS,
+  ...USER_COMMANDS,
+  ...KEY_COMMANDS,
+  STATUS,
+  CHECK,
+  BACKUP,
+];
 
 /** The command whose words the arguments begin with, and how many words that took. None: `serve`, if only options follow. */
 const find = (args: readonly string[]): { command: Command; words: number } | undefined => {

@@ -3,7 +3,9 @@ import { afterEach, describe, expect, test } from "bun:test";
 import parsePrometheus from "parse-prometheus-text-format";
 import { createMetrics } from "../lib/metrics.ts";
 import type { Overview } from "../lib/protocol/admin.ts";
-import { api, BOT_TOKEN, login, startGateway, v2Bot } from "./harness.ts";
+import { join } from "node:path";
+import { statusLines } from "../lib/cli/status.ts";
+import { api, BOT_TOKEN, freePort, login, ROOT, startGateway, tempDir, v2Bot } from "./harness.ts";
 
 type Sample = { value?: string; labels?: Record<string, string>; buckets?: Record<string, string>; count?: string };
 type Family = { name: string; help: string; type: string; metrics: Sample[] };
@@ -180,4 +182,37 @@ test("a request id goes into the log and to a v2 bot: the sender's where it is a
   expect(ids[0]).toBe("7f3a-proxy");
   for (const id of ids.slice(1)) expect(id).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
   expect(logs.filter(({ event }) => event === "turn_ended").map(({ fields }) => fields.request)).toEqual(ids);
+});
+
+test("nexus status prints the numbers of the running gateway, in both languages and as JSON, and says when none answers", async () => {
+  const { url, port } = await open();
+  await api(url, await login(url))("GET", "/api/me");
+  const folder = await tempDir("status");
+  undo.push(folder.remove);
+  await Bun.write(join(folder.path, "config.json"), JSON.stringify({ host: "127.0.0.1", port }));
+  const run = async (...args: string[]) => {
+    const child = Bun.spawn([process.execPath, join(ROOT, "server.ts"), "status", ...args], {
+      cwd: folder.path,
+      env: { PATH: process.env.PATH ?? "", LANG: "en_US.UTF-8" },
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [out, err, code] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
+    return { out, err, code };
+  };
+  const [plain, json, nobody] = await Promise.all([run(), run("--json"), run("--port", String(freePort()))]);
+  expect(plain.code).toBe(0);
+  expect(plain.out).toMatch(/^nexus \S+ · (up|已运行) /);
+  expect(plain.out).toMatch(/(people|用户) +2(, 1 signed in| 人，1 个登录)/);
+  expect(plain.out).not.toContain("\x1b");
+  expect((JSON.parse(json.out) as Overview).sessions).toBe(1);
+  expect(nobody.code).toBe(1);
+  expect(nobody.err).toMatch(/does not answer|没有回答/);
+  const sample = JSON.parse(json.out) as Overview;
+  expect(statusLines(sample, "zh").join("\n")).toContain("2 人，1 个登录，0 条流");
+  expect(statusLines(sample, "en").join("\n")).toContain("2, 1 signed in, 0 streams");
 });
