@@ -423,7 +423,9 @@ describe("frames of a kind", () => {
     bot.write(chat, "still ");
     expect((await me("GET", "/api/bots")).status).toBe(200);
     bot.send({ type: "event", kind: "draining" });
-    await until(async () => (await me("POST", "/api/chat", { message: "again" })).status === 503, 2000, "no bot");
+    bot.send({ type: "future" });
+    await bot.waitFor("error"); // what it sent before that has been read
+    expect((await me("POST", "/api/chat", { message: "again" })).body.code).toBe("no_bot");
     bot.end(chat, "here");
     expect((await asked).body.content).toBe("still here");
   });
