@@ -166,6 +166,8 @@ const V1_PING_MS = 30_000;
 const V1_FRAME_BYTES = 8 * 1024 * 1024;
 /** After a return the gateway sends unaccepted turns again at once; one it does not mention for this long is over. */
 const LIMBO_MS = 10_000;
+/** Closed with 4000–4499 sooner than this after it came online: the next pause is longer than the last. */
+const STABLE_MS = 60_000;
 /** Ids of turns that were answered, so that a late repeat is not run twice. */
 const ANSWERED_IDS = 1000;
 
@@ -316,6 +318,8 @@ type OpenTurn = {
   /** The present connection holds this turn. */
   live: boolean;
   over: boolean;
+  /** Ended by an error that the gateway may answer with a further attempt. */
+  retryable: boolean;
   flushing: boolean;
   /** Files on their way up; the end waits for them. */
   uploads: Set<Promise<unknown>>;
@@ -343,8 +347,8 @@ type Link = {
   pingMs?: number;
   pingedAt?: number;
   maxUnits: number;
-  attachmentBytes: number;
   frameBytes: number;
+  onlineAt?: number;
   watch: ReturnType<typeof setInterval>;
   refused?: string;
 };
@@ -371,6 +375,8 @@ export const connectBot = (options: BotOptions): Bot => {
   const messages = new Map<string, Outgoing>();
   let messageChars = 0;
   let link: Link | undefined;
+  /** What the gateway announced last, for files that come while it is away. */
+  let known = { maxUnits: PIECE_CHARS, attachmentBytes: 0 };
   let session: string | undefined;
   let sessionLoaded = false;
   let tries = 0;
@@ -508,6 +514,7 @@ export const connectBot = (options: BotOptions): Bot => {
     if (turn.over) return Promise.resolve();
     const stored = new Promise<void>((resolve) => turn.settle.push(resolve));
     const endNow = () => {
+      turn.retryable = end.error?.retryable ?? false;
       turn.out.end(end);
       schedule(turn);
     };
@@ -534,7 +541,7 @@ export const connectBot = (options: BotOptions): Bot => {
   };
 
   const upload = async (turn: OpenTurn, file: TurnFile): Promise<ReplyFile> => {
-    const max = link?.attachmentBytes ?? 0;
+    const max = known.attachmentBytes;
     if (max > 0 && file.data.byteLength > max)
       throw botError("too_large", `${file.name} is larger than the gateway's ${max} bytes`);
     for (let attempt = 1; ; attempt++) {
@@ -561,7 +568,7 @@ export const connectBot = (options: BotOptions): Bot => {
 
   const attach = (turn: OpenTurn, file: TurnFile): Promise<void> => {
     if (turn.over || turn.out.ended) return Promise.resolve();
-    const inline = file.data.byteLength <= INLINE_BYTES && file.data.byteLength * 1.4 < (link?.maxUnits ?? 0) * 6;
+    const inline = file.data.byteLength <= INLINE_BYTES && file.data.byteLength * 1.4 < known.maxUnits * 6;
     if (inline || open()?.proto === 1) {
       turn.out.file({ name: file.name, mime: file.mime, data: toBase64(file.data) });
       schedule(turn);
@@ -638,6 +645,7 @@ export const connectBot = (options: BotOptions): Bot => {
       accepted: false,
       live: true,
       over: false,
+      retryable: false,
       flushing: false,
       uploads: new Set(),
       v1Text: "",
@@ -664,16 +672,18 @@ export const connectBot = (options: BotOptions): Bot => {
   };
 
   const onChat = (to: Link, chat: ChatFrame) => {
-    const known = turns.get(chat.id);
+    const held = turns.get(chat.id);
     const attempt = chat.attempt ?? 1;
     if (to.proto === 2) put(to, { type: "ack", id: chat.id });
-    if (known && !known.over) {
+    // It failed here as worth another try, and this is that try.
+    if (held?.retryable && attempt > held.attempt) forget(held);
+    else if (held) {
       // Sent again because our acceptance was not stored: the text begins anew on this attempt, the work does not.
-      clearTimeout(known.limbo);
-      if (attempt > known.attempt || !known.live) known.sent = 0;
-      known.attempt = attempt;
-      known.live = true;
-      schedule(known);
+      clearTimeout(held.limbo);
+      if (attempt > held.attempt || !held.live) held.sent = 0;
+      held.attempt = attempt;
+      held.live = true;
+      schedule(held);
       return;
     }
     const turn = createTurn(chat);
@@ -840,17 +850,18 @@ export const connectBot = (options: BotOptions): Bot => {
     }
     const v2 = (frame.proto ?? 1) >= 2;
     to.proto = v2 ? 2 : 1;
-    to.attachmentBytes = frame.limits?.attachmentBytes ?? 0;
     // A character is at most 6 bytes of JSON; 1 KiB for everything around it.
     to.frameBytes = frame.limits?.frameBytes ?? V1_FRAME_BYTES;
     to.maxUnits = Math.max(64, Math.min(PIECE_CHARS, Math.floor((to.frameBytes - 1024) / 6)));
+    known = { maxUnits: to.maxUnits, attachmentBytes: frame.limits?.attachmentBytes ?? 0 };
     if (frame.pingInterval !== undefined) to.pingMs = frame.pingInterval;
-    tries = 0;
+    to.onlineAt = Date.now();
     for (const message of messages.values()) message.sent = false;
     if (v2) {
       if (frame.session !== undefined) {
-        session = frame.session;
-        void Promise.resolve(options.session?.save(frame.session)).catch((error) =>
+        const secret = frame.session;
+        session = secret;
+        void (async () => options.session?.save(secret))().catch((error) =>
           log("error", "bot.session_save", { error: String(error) }),
         );
       }
@@ -879,6 +890,9 @@ export const connectBot = (options: BotOptions): Bot => {
     if (closed) return;
     const why = from.refused ?? (reason || (code === undefined ? "no answer" : `closed with ${code}`));
     if (code !== undefined && code >= 4500 && code <= 4999) return stop(why, code);
+    // A connection that worked starts the pauses anew, unless the gateway throws this bot out again and again.
+    const thrownOut = code !== undefined && code >= 4000 && Date.now() - (from.onlineAt ?? 0) < STABLE_MS;
+    if (from.onlineAt !== undefined && !thrownOut) tries = 0;
     let waitMs = backoffMs();
     if (code === 4003) waitMs = replacedMs * (1 + Math.random() / 4);
     // Refused without a code that says so (v1): somebody has to change something, there is no hurry.
@@ -936,7 +950,6 @@ export const connectBot = (options: BotOptions): Bot => {
       ws,
       heardAt: startedAt,
       maxUnits: PIECE_CHARS,
-      attachmentBytes: 0,
       frameBytes: V1_FRAME_BYTES,
       watch: setInterval(() => {
         const silentMs = Date.now() - self.heardAt;
@@ -959,7 +972,15 @@ export const connectBot = (options: BotOptions): Bot => {
       } catch {
         return;
       }
-      if (typeof frame === "object" && frame !== null) onFrame(self, frame);
+      if (typeof frame !== "object" || frame === null) return;
+      try {
+        onFrame(self, frame);
+      } catch (error) {
+        log("error", "bot.frame_failed", {
+          type: frame.type,
+          error: error instanceof Error ? error.stack : String(error),
+        });
+      }
     };
     ws.onclose = (event) =>
       onGone(self, event.code, event.reason || (event.code === 1006 ? `no connection to ${urls.socket}` : ""));

@@ -262,6 +262,20 @@ test("a turn that failed as retryable runs again when the gateway tries it again
   expect([turn.done?.error?.retryable, again.text]).toEqual([true, "ok"]);
 });
 
+test("a retryable failure that was not acked yet gives way to the further attempt", async () => {
+  const gateway = gatewayFor({ ackMs: 100_000 });
+  const bot = botFor(gateway, {
+    onTurn: (turn) =>
+      turn.attempt === 1 ? turn.fail({ code: "warming_up", message: "later", retryable: true }) : turn.write("ok"),
+  });
+  await online(bot);
+  const turn = gateway.chat("go");
+  await until("the failure", () => turn.done);
+  const again = gateway.chat("go", { id: turn.id, attempt: 2 });
+  await until("the answer", () => again.done);
+  expect([again.text, again.done?.error]).toEqual(["ok", undefined]);
+});
+
 test("the session is kept by the hooks; a new process presents it and ends what the old one had open", async () => {
   const gateway = gatewayFor();
   const file: { session?: string } = {};
@@ -347,6 +361,26 @@ test("close codes 4000 to 4499 come back, 4003 not before its pause, 4500 and ab
   await expect(bot.send("alice", "x")).rejects.toThrow("token refused");
   await Bun.sleep(50);
   expect(gateway.registers.length).toBe(3);
+});
+
+test("a bot that is thrown out again and again comes back ever more slowly, one whose gateway restarts does not", async () => {
+  const gateway = gatewayFor();
+  const pauses: number[] = [];
+  const bot = botFor(gateway, {
+    onTurn: () => {},
+    reconnect: { minMs: 20, maxMs: 1000 },
+    onState: (state) => {
+      if (state.state === "waiting") pauses.push(state.retryAt - Date.now());
+    },
+  });
+  for (const code of [4002, 4002, 4002, 4002, 1001, 1001]) {
+    await online(bot);
+    const had = pauses.length;
+    gateway.closeBots(code);
+    await until("the close", () => pauses.length > had);
+  }
+  expect(pauses[3]).toBeGreaterThan(70);
+  expect(pauses[5]).toBeLessThanOrEqual(20);
 });
 
 test("without its own setting a replaced bot waits at least a minute", async () => {
@@ -488,6 +522,29 @@ test("an upload outlives a gateway that is killed and comes back", async () => {
   await until("the end", () => turn.done, 8000);
   expect([turn.files.length, gateway.uploads.size, gateway.faults]).toEqual([1, 1, []]);
 }, 15_000);
+
+test("a small file that comes while the gateway is away goes in line when it is back", async () => {
+  const gateway = gatewayFor();
+  let cut = () => {};
+  const wasCut = new Promise<void>((resolve) => {
+    cut = resolve;
+  });
+  const bot = botFor(gateway, {
+    reconnect: { minMs: 100, maxMs: 100 },
+    onState: (state) => state.state === "waiting" && cut(),
+    onTurn: async (turn) => {
+      turn.write("text");
+      await wasCut;
+      await turn.attach({ name: "a.txt", mime: "text/plain", data: new Uint8Array([65]) });
+    },
+  });
+  await online(bot);
+  const turn = gateway.chat("go");
+  await until("the text to be stored", () => turn.stored.text === "text");
+  gateway.closeBots(1001);
+  await until("the end", () => turn.done);
+  expect([turn.files, gateway.uploads.size]).toEqual([[{ name: "a.txt", mime: "text/plain", data: "QQ==" }], 0]);
+});
 
 test("a file the gateway would refuse rejects, and the answer goes on without it", async () => {
   const gateway = gatewayFor({ attachmentBytes: 2_000_000 });
