@@ -63,9 +63,11 @@ export const DINGTALK_JS = `(function () {
     };
     var triedOld = false;
     function old() {
-      if (triedOld || !(dd.runtime && dd.runtime.permission)) return fail();
+      if (triedOld || done) return; // the script tells of a failure twice, by callback and by promise
       triedOld = true;
-      dd.runtime.permission.requestAuthCode({ corpId: data.corp, onSuccess: given.onSuccess, onFail: function () { fail(); } });
+      if (!(dd.runtime && dd.runtime.permission)) return fail();
+      var again = dd.runtime.permission.requestAuthCode({ corpId: data.corp, onSuccess: given.onSuccess, onFail: function () { fail(); } });
+      if (again && again.then) again.then(given.onSuccess, function () { fail(); });
     }
     if (!dd.requestAuthCode) return old();
     try {

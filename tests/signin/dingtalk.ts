@@ -15,10 +15,10 @@ const SCRIPT = "/dingding/dingtalk-jsapi/3.0.25/dingtalk.open.js";
 
 /** The vendor's package as one script with a global `dd`, which is what its CDN serves. */
 const buildScript = async (): Promise<string> => {
-  const entry = join(import.meta.dir, "../../node_modules/dingtalk-jsapi/entry/union.js");
+  const entry = join(import.meta.dir, "../../node_modules/dingtalk-jsapi/index.js");
   const built = await Bun.build({
     entrypoints: ["/dingtalk.open.js"],
-    files: { "/dingtalk.open.js": `window.dd = require(${JSON.stringify(entry)});` },
+    files: { "/dingtalk.open.js": `import dd from ${JSON.stringify(entry)}; window.dd = dd;` },
     target: "browser",
     format: "iife",
     throw: true,
