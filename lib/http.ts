@@ -136,8 +136,7 @@ export const createHttp = (deps: {
       requestId,
       method: request.method,
       path: new URL(request.url).pathname,
-      error: String(error),
-      stack: (error as Error)?.stack,
+      error, // as it is: the log knows which messages of errors quote what people wrote
     });
     return answer(shape({ error: ERRORS.internal[lang], code: "internal", requestId }, 500), 500, more);
   };
@@ -304,7 +303,7 @@ export const createHttp = (deps: {
     failed: (error: unknown): Response => {
       refresh();
       const requestId = crypto.randomUUID();
-      log("error", "request_failed", { requestId, error: String(error), stack: (error as Error)?.stack });
+      log("error", "request_failed", { requestId, error });
       return answer({ error: ERRORS.internal[config().language], code: "internal", requestId }, 500, undefined);
     },
   };
