@@ -136,7 +136,7 @@ export const checkOrigin = (
 /** For every answer to a listed origin. Credentials are never allowed: such pages use a Bearer token. */
 export const corsHeaders = (origin: string): Record<string, string> => ({
   "Access-Control-Allow-Origin": origin,
-  "Access-Control-Expose-Headers": "Content-Disposition, Retry-After, X-Request-Id",
+  "Access-Control-Expose-Headers": "Content-Disposition, Retry-After, X-Request-Id, X-Nexus-Conversation",
   Vary: "Origin",
 });
 

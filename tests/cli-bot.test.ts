@@ -82,6 +82,24 @@ describe("nexus bot", () => {
     expect(bot.stdout() + bot.stderr()).not.toContain(BOT_TOKEN);
   });
 
+  test("that is killed half way and started again asks once more, and the person gets one whole answer", async () => {
+    const fake = startFake(
+      () => pieces([openAi.text("lost "), 30_000]),
+      () => pieces([openAi.text("whole answer"), openAi.finish()]),
+    );
+    closing.push(fake.stop);
+    const args = ["bot", "--gateway", gateway.url, "--id", "phoenix", "--openai", `${fake.url}/v1`, "--model", "m"];
+    const first = await run(args);
+    await until(async () => (await online()).includes("phoenix"), 5000, "the bot to be online");
+    const answer = say("phoenix", "hello");
+    await until(() => fake.asked.length === 1, 5000, "the model to be asked");
+    first.kill("SIGKILL");
+    await within(first.exited, 5000, "the bot to be gone");
+    await run(args);
+    expect(await within(answer, 10_000, "the answer")).toBe("whole answer");
+    expect(fake.asked).toHaveLength(2);
+  }, 20_000);
+
   test("that the gateway refuses ends with 1 and says why", async () => {
     const bot = await run(["bot", "--gateway", gateway.url, "--id", "x", "--echo", "--token", "wrong"]);
     expect(await within(bot.exited, 5000, "the bot to end")).toBe(1);

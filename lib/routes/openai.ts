@@ -145,9 +145,9 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     if (!turn.ended) turns.cancel(turn);
   };
 
-  const headersOf = (turn: Turn): Record<string, string> => ({
+  const headersOf = (call: Call, turn: Turn): Record<string, string> => ({
     "X-Nexus-Conversation": turn.conversationKey,
-    "X-Request-Id": turn.key,
+    "X-Request-Id": call.requestId(),
   });
 
   const stream = async (call: Call, asked: Completion): Promise<Response> => {
@@ -173,7 +173,7 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     call.request.signal.addEventListener("abort", () => stop(turn), { once: true });
     const body = streams.openTurn(turn, undefined, { ...access, release }, false, dialect);
     call.server.timeout(call.request, 60);
-    return new Response(body, { headers: { ...call.headers, ...SSE_HEADERS, ...headersOf(turn) } });
+    return new Response(body, { headers: { ...call.headers, ...SSE_HEADERS, ...headersOf(call, turn) } });
   };
 
   const whole = async (call: Call, asked: Completion): Promise<Response> => {
@@ -188,11 +188,11 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     if (end.error) {
       const { status, body } = turnError(end.error, call.lang);
       // The official clients try again at every 5xx unless told that it is of no use.
-      return call.json(body, status, { ...headersOf(turn), "X-Should-Retry": String(end.error.retryable) });
+      return call.json(body, status, { ...headersOf(call, turn), "X-Should-Retry": String(end.error.retryable) });
     }
     const text = answerText(turn, call.own.origin);
     remember(turn, text);
-    return call.json(wholeAnswer(turn, turn.botId ?? asked.model, turn.createdAt, text), 200, headersOf(turn));
+    return call.json(wholeAnswer(turn, turn.botId ?? asked.model, turn.createdAt, text), 200, headersOf(call, turn));
   };
 
   const toModel = ({ id, created }: { id: string; created: number }) => ({
