@@ -155,10 +155,16 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
         files: turn.attachments,
         filesSent: 0,
       };
+      // The head of a response leaves with its first byte: who has nothing to catch up must not wait for a heartbeat.
+      let greeted = after === undefined;
       const { sse, body } = open(
         access,
         lives,
-        () => pumpTurn(reader, now()),
+        () => {
+          if (!greeted) write(sse, ":\n\n", now());
+          greeted = true;
+          pumpTurn(reader, now());
+        },
         () => {
           const readers = byTurn.get(turn.id);
           readers?.delete(reader);
