@@ -45,8 +45,8 @@ export const buildPlugin = async (outdir = join(root, "..", "dist")): Promise<st
   for (const old of await readdir(join(root, "dist")))
     if (!names.includes(`dist/${old}`)) await Bun.file(join(root, "dist", old)).delete();
   const parts: Uint8Array[] = [];
-  for (const name of ["package.json", "openclaw.plugin.json", "README.md", ...names])
-    parts.push(...tarEntry(`package/${name}`, await Bun.file(join(root, name)).bytes()));
+  for (const name of ["package.json", "openclaw.plugin.json", "README.md", "../LICENSE", ...names])
+    parts.push(...tarEntry(`package/${name.replace("../", "")}`, await Bun.file(join(root, name)).bytes()));
   parts.push(new Uint8Array(1024));
   await mkdir(outdir, { recursive: true });
   const path = join(outdir, `nexus-openclaw-${manifest.version}.tgz`);
