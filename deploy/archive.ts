@@ -4,10 +4,10 @@
  * Owns the two formats (ustar in gzip, zip with deflate) as far as a release needs them. Refuses names over 100 bytes and
  * files over 4 GiB, which the plain forms cannot hold.
  */
-import { deflateRawSync } from "node:zlib";
-
 export type Entry = { path: string; bytes: Uint8Array; executable?: boolean };
 
+/** A hundredth larger than the default 6 and two thirds of its time, for some 100 MB twelve times. */
+const PACKING = { library: "libdeflate", level: 4 } as const;
 /** The moment that package managers use: 1985-10-26T08:15:00Z. */
 const FIXED_S = 499162500;
 /** The earliest moment zip knows, 1980-01-01, as its two 16-bit fields. */
@@ -39,10 +39,7 @@ const tarEntry = (entry: Entry): Uint8Array[] => {
 
 /** A .tar.gz (or .tgz) of these files. */
 export const tarGz = (entries: readonly Entry[]): Uint8Array =>
-  Bun.gzipSync(Buffer.concat([...entries.flatMap(tarEntry), new Uint8Array(1024)]), {
-    library: "libdeflate",
-    level: 6,
-  });
+  Bun.gzipSync(Buffer.concat([...entries.flatMap(tarEntry), new Uint8Array(1024)]), PACKING);
 
 /** A .zip of these files. */
 export const zip = (entries: readonly Entry[]): Uint8Array => {
@@ -52,7 +49,8 @@ export const zip = (entries: readonly Entry[]): Uint8Array => {
   for (const entry of entries) {
     check(entry);
     const name = Buffer.from(entry.path);
-    const packed = deflateRawSync(entry.bytes, { level: 6 });
+    // Without a header of its own, as zip wants it.
+    const packed = Bun.deflateSync(entry.bytes as Uint8Array<ArrayBuffer>, PACKING);
     // Both headers share these 26 bytes: version needed, UTF-8 names, deflate, time, date, CRC, sizes, name length, no extra.
     const common = Buffer.alloc(26);
     common.writeUInt16LE(20, 0);

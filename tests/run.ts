@@ -3,7 +3,8 @@
  *
  * Owns the order, the time limits and the last line `N passed, N failed`, which is counted from the runners' own
  * reports. A skipped test, a file that does not load, a part without tests, a runner that crashes or hangs: each is a
- * failure. Imports nothing that has to be installed first.
+ * failure. What of the release this machine cannot run (another system's binary, say) is neither passed nor failed: it is
+ * named before the last line. Imports nothing that has to be installed first.
  */
 import { mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -21,7 +22,7 @@ type Part = {
   name: string;
   /** Minutes after which it counts as hanging and is ended. */
   minutes: number;
-  run: (limitMs: number, scratch: string) => Promise<Tally & { output: string }>;
+  run: (limitMs: number, scratch: string) => Promise<Tally & { output: string; notRun?: string[] }>;
 };
 
 /** The environment of every child: `bun` must be found there even when npx gave this one under another name. */
@@ -90,20 +91,35 @@ const command = (name: string, line: string[], env: Record<string, string>, minu
   },
 });
 
-/** `bun test` over these files, counted from its JUnit report. */
-const suite = (name: string, files: string[], env: Record<string, string>, minutes: number, testMs: number): Part => ({
+const textOf = (path: string): Promise<string> =>
+  Bun.file(path)
+    .text()
+    .catch(() => "");
+
+/** `bun test` over these files, counted from its JUnit report. `more`: further flags of the runner. */
+const suite = (
+  name: string,
+  files: string[],
+  env: Record<string, string>,
+  minutes: number,
+  testMs: number,
+  more: string[] = [],
+): Part => ({
   name,
   minutes,
   async run(limitMs, scratch) {
-    const report = join(scratch, `${name.replace(/\W+/g, "-")}.xml`);
+    const stem = join(scratch, name.replace(/\W+/g, "-"));
     // Paths are named one by one; the patterns of bunfig.toml, which keep `bun test` short, are replaced.
     const line = [process.execPath, "test", ...files.map((file) => `./${file}`), "--path-ignore-patterns=dist/**"];
-    const flags = [`--timeout=${testMs}`, "--reporter=junit", `--reporter-outfile=${report}`];
-    const { code, output } = await execute([...line, ...flags], env, limitMs);
-    const xml = await Bun.file(report)
-      .text()
-      .catch(() => "");
-    return { ...tally(xml, files, code), output };
+    const flags = [`--timeout=${testMs}`, "--reporter=junit", `--reporter-outfile=${stem}.xml`, ...more];
+    const { code, output } = await execute([...line, ...flags], { ...env, NEXUS_NOT_RUN: `${stem}.txt` }, limitMs);
+    // file, what, why: written by tests/ship/kit.ts. A file may consist of such only.
+    const lines = (await textOf(`${stem}.txt`)).split("\n").filter(Boolean);
+    const said = lines.map((one) => one.split("\t"));
+    const excused = new Set(said.map(([from]) => from));
+    const expected = files.filter((file) => !excused.has(file));
+    const notRun = said.map(([, what, why]) => `${what}: ${why}`);
+    return { ...tally(await textOf(`${stem}.xml`), expected, code), notRun, output };
   },
 });
 
@@ -113,7 +129,8 @@ const plan = async (env: Record<string, string>): Promise<Part[]> => {
   const { scripts } = await Bun.file(join(ROOT, "package.json")).json();
   const checks: string[] = scripts.check.split(" && ");
   const parts = checks.map((line) => command(line, ["sh", "-c", line], env));
-  parts.push(suite("everyday tests", filesIn("tests/*.test.ts"), env, 5, 20_000));
+  // A process per file, as many at once as there are cores: the files know nothing of each other.
+  parts.push(suite("everyday tests", filesIn("tests/*.test.ts"), env, 5, 20_000, ["--parallel"]));
   parts.push(command("build dist/nexus", [process.execPath, "deploy/build.ts"], env));
   const binary = { ...env, NEXUS_RUN: "binary" };
   parts.push(suite("contract of the binary", ["tests/contract.test.ts"], binary, 4, 30_000));
@@ -121,7 +138,7 @@ const plan = async (env: Record<string, string>): Promise<Part[]> => {
     ["e2e", "browser tests", 8, 60_000],
     ["openclaw", "OpenClaw tests", 10, 480_000],
     ["chaos", "chaos tests", 8, 300_000],
-    ["ship", "release tests", 6, 240_000],
+    ["ship", "release tests", 8, 240_000],
   ] as const;
   for (const [folder, name, minutes, testMs] of folders) {
     const files = filesIn(`tests/${folder}/**/*.test.ts`);
@@ -135,6 +152,7 @@ const main = async (): Promise<number> => {
   const scratch = await mkdtemp(join(tmpdir(), "nexus-run-"));
   const env = await createEnv(scratch);
   const faults: string[] = [];
+  const notRun: string[] = [];
   let passed = 0;
   let failed = 0;
 
@@ -144,7 +162,12 @@ const main = async (): Promise<number> => {
     const result = await part.run(part.minutes * 60_000, scratch);
     passed += result.passed;
     failed += result.failed;
-    const counts = [result.passed && `${result.passed} passed`, result.failed && paint(31, `${result.failed} failed`)];
+    notRun.push(...(result.notRun ?? []));
+    const counts = [
+      result.passed && `${result.passed} passed`,
+      result.failed && paint(31, `${result.failed} failed`),
+      result.notRun?.length && `${result.notRun.length} not run here`,
+    ];
     const count = counts.filter(Boolean).join(", ") || "ok";
     const mark = result.failed ? paint(31, "✗") : paint(32, "✓");
     console.log(`${tty ? "\r\x1b[2K" : ""}${mark} ${part.name}: ${count}, ${seconds(performance.now() - start)}`);
@@ -164,6 +187,7 @@ const main = async (): Promise<number> => {
 
   await rm(scratch, { recursive: true, force: true });
   console.log(`\n${seconds(performance.now() - began)} in all`);
+  for (const line of notRun) console.log(`${paint(33, "–")} not run here: ${line}`);
   for (const fault of faults) console.log(`${paint(31, "✗")} ${fault}`);
   console.log(`${passed} passed, ${failed} failed`);
   return failed ? 1 : 0;

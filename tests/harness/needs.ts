@@ -1,6 +1,7 @@
 /**
  * What the tests need from the machine beside Bun: a Chromium for the page, curl and a Python with `websockets` for the
- * examples of the README. On Debian as root what is missing is installed; elsewhere one sentence says what it is.
+ * examples of the README. On Debian as root what is missing is installed, and also what the release tests can use (nginx,
+ * an emulator, …); elsewhere one sentence says what is missing, and a release test says what it could not run.
  */
 import { existsSync } from "node:fs";
 
@@ -32,6 +33,19 @@ const hasChineseFont = (): boolean => {
   return list !== undefined && Bun.spawnSync([list, ":lang=zh"]).stdout.toString().trim() !== "";
 };
 
+/** Debian's packages for tests/ship, each by a file or program that it brings. */
+const SHIP: readonly [is: string, from: string][] = [
+  ["/usr/sbin/nginx", "nginx-light"],
+  ["/usr/bin/openssl", "openssl"],
+  ["/usr/bin/systemd-analyze", "systemd"],
+  ["/usr/share/doc/python3-seccomp", "python3-seccomp"],
+];
+/** Where the arm64 binary is not the machine's own. */
+const EMULATION: typeof SHIP = [
+  ["/usr/bin/qemu-aarch64-static", "qemu-user-static"],
+  ["/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1", "libc6-arm64-cross"],
+];
+
 const isDebianRoot = async (): Promise<boolean> => {
   if (process.getuid?.() !== 0 || !which("apt-get")) return false;
   const release = await Bun.file("/etc/os-release")
@@ -57,10 +71,13 @@ export const ensureNeeds = async (tell: (text: string) => void): Promise<string 
     missing.push({ packages: ["python3", "python3-websockets"], sentence: "Python 3 with the websockets package" });
   const debian = await isDebianRoot();
   const fonts = debian && !hasChineseFont() ? ["fonts-noto-cjk"] : [];
-  const packages = [...missing.flatMap((one) => one.packages), ...fonts];
+  const wanted = process.arch === "x64" ? [...SHIP, ...EMULATION] : SHIP;
+  const ship = debian ? wanted.filter(([is]) => !existsSync(is)).map(([, from]) => from) : [];
+  const packages = [...missing.flatMap((one) => one.packages), ...fonts, ...ship];
   if (!packages.length) return undefined;
 
-  const sentence = `The tests need ${missing.map((one) => one.sentence).join(", and ")}.`;
+  const named = [...missing.map((one) => one.sentence), ...ship];
+  const sentence = `The tests need ${named.join(", and ")}.`;
   if (!debian) return sentence;
   tell(`installing ${packages.join(", ")} with apt-get`);
   await apt("update");

@@ -26,10 +26,10 @@ const serveRegistry = async (folder: string, without: () => string[]) => {
     packages.set(manifest.name, { file, manifest, integrity });
   }
   const fetched: string[] = [];
-  const server = Bun.serve({
+  const server: Bun.Server<undefined> = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
-    fetch: (request) => {
+    fetch: (request): Response => {
       const path = decodeURIComponent(new URL(request.url).pathname.slice(1));
       if (path.startsWith("tarballs/")) {
         fetched.push(path.slice(9));
