@@ -304,6 +304,19 @@ describe("in-app browsers", () => {
   });
 });
 
+test("what is answered before the page carries the same headers as everything else", async () => {
+  const away = await createBrowser("feishu").once(`${rig.url}/`);
+  expect(away.status).toBe(302);
+  for (const name of [
+    "content-security-policy",
+    "x-content-type-options",
+    "referrer-policy",
+    "cross-origin-opener-policy",
+  ])
+    expect(`${name}: ${away.headers.get(name) !== null}`).toBe(`${name}: true`);
+  expect(away.headers.get("content-security-policy")).toContain("frame-ancestors 'self'");
+});
+
 test("the cookies of an attempt are HttpOnly, Lax and short, and __Host- on https", async () => {
   const plain = await createBrowser("feishu").once(`${rig.url}/sign-in/feishu`);
   expect(plain.headers.getSetCookie().map((one) => one.replace(/[0-9a-f]{64}/, "…"))).toEqual([

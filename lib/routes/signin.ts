@@ -12,14 +12,7 @@ import { Reject } from "../protocol.ts";
 import { fields, parse, text } from "../shape.ts";
 import { randomHex } from "../signin/attempts.ts";
 import { createSignIn, returnPath, type SignInFlow } from "../signin/flow.ts";
-import {
-  DINGTALK_JS,
-  dingtalkPage,
-  dingtalkPolicy,
-  failurePage,
-  SIGN_IN_CSS,
-  SIGN_IN_POLICY,
-} from "../signin/pages.ts";
+import { DINGTALK_JS, dingtalkPage, dingtalkPolicy, failurePage, SIGN_IN_CSS, signInPolicy } from "../signin/pages.ts";
 
 /** Attempts of one address: an office behind one address at nine o'clock, then two a second. */
 const BURST = 500;
@@ -52,7 +45,7 @@ const triesOf = (headers: Headers): number =>
  */
 const createDetour =
   ({ config, sessions }: Gate, flow: SignInFlow) =>
-  (request: Request, path: string): Response | undefined => {
+  (request: Request, path: string): string | undefined => {
     if (config().signIn.direct === false || request.method !== "GET" || returnPath(path) !== path) return undefined;
     const own = flow.inApp(request.headers.get("user-agent"));
     if (!own) return undefined;
@@ -63,8 +56,7 @@ const createDetour =
     });
     if (signedIn || triesOf(request.headers) >= TRIES || new URL(request.url).searchParams.has("password"))
       return undefined;
-    const to = `/sign-in/${own.id}?to=${encodeURIComponent(path)}`;
-    return new Response(null, { status: 302, headers: { Location: to, "Cache-Control": "no-store" } });
+    return `/sign-in/${own.id}?to=${encodeURIComponent(path)}`;
   };
 
 const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow: SignInFlow): Route[] => {
@@ -124,11 +116,22 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
         return html(
           call,
           status,
-          SIGN_IN_POLICY,
+          signInPolicy(config().frameAncestors),
           failurePage(call.lang, error.say, known ? `/sign-in/${id}` : undefined),
         );
       }
     };
+
+  /** Who came back, by `finish`; a refusal is written down too. */
+  const arrival = async (call: Call, provider: string, finish: () => Promise<{ user: string; to: string }>) => {
+    try {
+      return await finish();
+    } catch (error) {
+      if (error instanceof Reject)
+        audit.note({ actor: "", action: "sign_in_failed", detail: { by: provider }, address: call.address });
+      throw error;
+    }
+  };
 
   /** The cookie of a new session. The tries stay: where it is not kept, signing in again and again would never end. */
   const welcome = async (call: Call, user: string, provider: string): Promise<string> => {
@@ -183,7 +186,7 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
           return html(
             call,
             200,
-            dingtalkPolicy(from.script.url),
+            dingtalkPolicy(from.script.url, config().frameAncestors),
             dingtalkPage(call.lang, { ...from.script, state: attempt.state, to: attempt.to }),
             cookies,
           );
@@ -197,7 +200,8 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
       handle: forPeople(async (call) => {
         throttle(call);
         const id = call.params.provider ?? "";
-        const { user, to } = await flow.finish(id, new URL(call.request.url).searchParams, browserOf(call));
+        const { searchParams } = new URL(call.request.url);
+        const { user, to } = await arrival(call, id, async () => flow.finish(id, searchParams, browserOf(call)));
         return respond(call, 302, { Location: to }, [await welcome(call, user, id)]);
       }),
     },
@@ -209,7 +213,9 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
         throttle(call);
         const { code, state } = parse(fields({ code: text(1, 4_096), state: text(1, 128) }), await call.body());
         const browser = call.cookies ? browserOf(call) : undefined;
-        const { user, to } = await flow.finishInApp("dingtalk", code, state, browser);
+        const { user, to } = await arrival(call, "dingtalk", async () =>
+          flow.finishInApp("dingtalk", code, state, browser),
+        );
         const answer = call.json({ to, user: people.info(user) });
         answer.headers.append("Set-Cookie", await welcome(call, user, "dingtalk"));
         return answer;
@@ -240,13 +246,29 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
 export const createSignInDoor = (gate: Gate) => {
   const flow = createSignIn(gate);
   const detour = createDetour(gate, flow);
+  /** Of answers that are made outside the route table. */
+  const headers = (): Record<string, string> => {
+    const { frameAncestors, publicUrl } = gate.config();
+    return {
+      "Content-Security-Policy": signInPolicy(frameAncestors),
+      "X-Content-Type-Options": "nosniff",
+      "Referrer-Policy": "same-origin",
+      "Cross-Origin-Opener-Policy": "same-origin",
+      "Cross-Origin-Resource-Policy": "same-origin",
+      "Cache-Control": "no-store",
+      ...(publicUrl?.startsWith("https:") && { "Strict-Transport-Security": "max-age=31536000" }),
+    };
+  };
   return {
     routes: signInRoutes(gate, flow),
     /** WeCom's proof of ownership, or an in-app browser on its way to sign in; undefined: the page's turn. */
     beforePage: (request: Request, path: string): Response | undefined => {
       const proof = flow.verifyFile(path);
-      if (proof === undefined) return detour(request, path);
-      return new Response(proof, { headers: { "Content-Type": "text/plain", "X-Content-Type-Options": "nosniff" } });
+      if (proof !== undefined) return new Response(proof, { headers: { ...headers(), "Content-Type": "text/plain" } });
+      const to = detour(request, path);
+      return to === undefined
+        ? undefined
+        : new Response(null, { status: 302, headers: { ...headers(), Location: to } });
     },
     sweep: flow.sweep,
   };

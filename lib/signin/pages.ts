@@ -97,14 +97,15 @@ ${body}
 </html>
 `;
 
-/** Shows an overlay of ours nowhere and loads nothing but the style. */
-export const SIGN_IN_POLICY =
-  "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+/** Runs nothing and loads nothing but the style. `ancestors`: who may frame the page, from the config. */
+export const signInPolicy = (ancestors: readonly string[]): string =>
+  "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; " +
+  `frame-ancestors ${ancestors.join(" ")}; require-trusted-types-for 'script'; trusted-types 'none'`;
 
 /** For the page that runs the vendor's script. iOS clients open their bridge with a frame of their own scheme. */
-export const dingtalkPolicy = (script: string): string =>
+export const dingtalkPolicy = (script: string, ancestors: readonly string[]): string =>
   `default-src 'none'; script-src 'self' ${new URL(script).origin}; style-src 'self'; img-src 'self'; connect-src 'self'; ` +
-  "frame-src wvjbscheme: dingtalk:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+  `frame-src wvjbscheme: dingtalk:; base-uri 'none'; form-action 'none'; frame-ancestors ${ancestors.join(" ")}`;
 
 const WORDS = {
   failed: { zh: "没有登录成功", en: "You are not signed in" },

@@ -18,7 +18,7 @@ import {
   send,
   textOf,
   violations,
-  waitFor,
+  until,
 } from "./rig.ts";
 
 let browser: Browser;
@@ -156,19 +156,14 @@ test("in the app a session that ends under an open page is renewed by itself, an
   const cookie = (await context.cookies(rig.url)).find(({ name }) => name === "nexus")!.value;
   const { sessions } = rig.gateway.gate;
   await sessions.drop(sessions.find(cookie)!);
-  await waitFor(
-    page,
-    `performance.getEntriesByType("navigation")[0].name.length > 0 && !document.querySelector("dialog[open]") && document.cookie !== undefined`,
+  await until(
+    async () => {
+      const now = (await context.cookies(rig.url)).find(({ name }) => name === "nexus")?.value;
+      return now !== undefined && now !== cookie;
+    },
+    10_000,
+    "the session to be renewed",
   );
-  const renewed = async (): Promise<boolean> => {
-    const now = (await context.cookies(rig.url)).find(({ name }) => name === "nexus")?.value;
-    return now !== undefined && now !== cookie;
-  };
-  const deadline = Date.now() + 10_000;
-  while (!(await renewed())) {
-    if (Date.now() > deadline) throw new Error("the session was not renewed");
-    await Bun.sleep(20);
-  }
   await ready(page);
   expect(await page.inputValue("#composer")).toBe("还没写完");
   await context.close();
