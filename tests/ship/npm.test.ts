@@ -56,14 +56,14 @@ if (why) notRun(FILE, "npx nexus-gateway, and a global installation", why);
 else
   describe("with Node only", () => {
     let folder: Awaited<ReturnType<typeof tempDir>>;
-    let registry: Awaited<ReturnType<typeof serveRegistry>>;
+    let shelf: Awaited<ReturnType<typeof serveRegistry>>;
     let missing: string[] = [];
     let env: Record<string, string>;
     let made: string;
 
     beforeAll(async () => {
       folder = await tempDir("npm");
-      registry = await serveRegistry(await release(), () => missing);
+      shelf = await serveRegistry(await release(), () => missing);
       made = await version();
       // node, npm and npx, the shell that npm starts programs with, and what the launcher's first line needs.
       const bin = join(folder.path, "bin");
@@ -73,7 +73,7 @@ else
       env = {
         PATH: bin,
         HOME: folder.path,
-        npm_config_registry: registry.url,
+        npm_config_registry: shelf.url,
         npm_config_cache: join(folder.path, "cache"),
         npm_config_prefix: join(folder.path, "global"),
         npm_config_audit: "false",
@@ -82,7 +82,7 @@ else
       };
     }, 240_000);
     afterAll(async () => {
-      await registry?.stop();
+      await shelf?.stop();
       await folder?.remove();
     });
 
@@ -93,16 +93,16 @@ else
     };
 
     test("all packages have the same version, and the launcher names exactly those that are there", () => {
-      const names = [...registry.packages.keys()].filter((name) => name !== NPM_NAME);
-      const wanted = registry.packages.get(NPM_NAME)?.manifest.optionalDependencies;
+      const names = [...shelf.packages.keys()].filter((name) => name !== NPM_NAME);
+      const wanted = shelf.packages.get(NPM_NAME)?.manifest.optionalDependencies;
       expect(wanted).toEqual(Object.fromEntries(names.map((name) => [name, made])));
-      for (const { manifest } of registry.packages.values()) expect(manifest.version).toBe(made);
+      for (const { manifest } of shelf.packages.values()) expect(manifest.version).toBe(made);
     });
 
     test("npx nexus-gateway fetches this machine's binary only and starts it; Ctrl-C stops it in order", async () => {
       const cwd = await emptyFolder("npx");
       expect(await sh([npx!, "--yes", NPM_NAME, "--version"], { cwd, env })).toStartWith(`nexus ${made} (`);
-      expect(registry.fetched.sort()).toEqual([`${npmPackageOf(own!)}-${made}.tgz`, `${NPM_NAME}-${made}.tgz`].sort());
+      expect(shelf.fetched.sort()).toEqual([`${npmPackageOf(own!)}-${made}.tgz`, `${NPM_NAME}-${made}.tgz`].sort());
       expect(await sh([npx!, "--yes", NPM_NAME, "nonsense"], { cwd, env }).catch(String)).toContain("ended with 2");
       expect(await readdir(cwd)).toEqual([]);
 

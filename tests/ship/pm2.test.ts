@@ -8,7 +8,6 @@ import { join } from "node:path";
 import { v1Bot } from "../harness/bots.ts";
 import { api, PASSWORD } from "../harness/client.ts";
 import { BOT_TOKEN, testConfig } from "../harness/config.ts";
-import { ROOT } from "../harness/process.ts";
 import { readSse } from "../harness/sse.ts";
 import { freePort, tempDir, until } from "../harness/wait.ts";
 import { NPM_NAME, npmPackageOf } from "../../deploy/targets.ts";
