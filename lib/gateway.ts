@@ -232,7 +232,6 @@ export const createGateway = async ({
   ];
 
   const models = createModels({ log, env: process.env });
-  let ownUrl: string | undefined;
 
   // ── clocks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -282,10 +281,9 @@ export const createGateway = async ({
     stopProbe = metrics.probe();
     // A short botTimeout needs its pings in time; a second is enough for the usual ones.
     if (config.pingInterval < 2000) clocks.every(Math.max(20, config.pingInterval / 2), bots.sweep);
-    const port = server.port!;
-    ownUrl = urlOf(config.host, port);
-    models.apply(config, ownUrl);
-    return { port, url: ownUrl };
+    const url = urlOf(config.host, server.port!);
+    models.apply(config, url);
+    return { port: server.port!, url };
   };
 
   const until = async (done: () => boolean, ms: number): Promise<void> => {
@@ -330,7 +328,7 @@ export const createGateway = async ({
       file = { ...next, host, port, dataDir: config.dataDir, synchronous };
       config = botSettings.over(file);
       recheck();
-      if (ownUrl !== undefined) models.apply(config, ownUrl);
+      models.apply(config);
     },
 
     /** No new turns; open ones get 25 s; then everything is closed and stored. Resolves when the process may exit. */

@@ -17,18 +17,20 @@ const tokenOf = ({ bots, botTokens }: Config, { id }: ModelEntry): string =>
 
 export const createModels = ({ log, env }: { log: Log; env: Record<string, string | undefined> }) => {
   const running = new Map<string, Running>();
+  let known: string | undefined;
 
   return {
-    /** Starts what is new, stops what is gone, replaces what changed. `url`: this gateway's own address. */
-    apply: (config: Config, url: string): void => {
+    /** Starts what is new, stops what is gone, replaces what changed. `url`: this gateway's own address, once it listens. */
+    apply: (config: Config, url = known): void => {
+      if (url === undefined) return;
+      known = url;
       const wanted = new Map(config.models.map((entry) => [entry.id, entry]));
-      const closing: Promise<void>[] = [];
       const asOf = (entry: ModelEntry): string => JSON.stringify([entry, tokenOf(config, entry), url]);
       for (const [id, { bot, as }] of running) {
         const entry = wanted.get(id);
         if (entry && asOf(entry) === as) continue;
         running.delete(id);
-        closing.push(bot.close());
+        void bot.close();
       }
       for (const [id, entry] of wanted) {
         if (running.has(id)) continue;
