@@ -22,6 +22,14 @@ const idPart = text(1, 200, /^[^\s:\p{Cc}]+$/u, {
   en: "no spaces and no colons",
 });
 
+/** The console shows a number; as text it is what goes into addresses. */
+const agentId: Shape<string> = (value, path, faults) =>
+  text(1, 20, /^\d+$/, { zh: "应为数字", en: "digits" })(
+    Number.isSafeInteger(value) ? String(value) : value,
+    path,
+    faults,
+  );
+
 /** Where an OIDC provider is: may have a path (Keycloak's realms), never a query. */
 const issuerShape: Shape<string> = (value, path, faults) => {
   const good =
@@ -82,7 +90,7 @@ const providerShapes = (env: Env, readFile: ReadFile) => {
     }),
     wecom: strict({
       corpId: idPart,
-      agentId: text(1, 20, /^\d+$/, { zh: "应为数字（写成文字）", en: "digits, as text" }),
+      agentId,
       secret: hidden,
       verify: maybe(mapOf(verifyName, text(1, 200, /^[\w-]+$/, { zh: "应为文件内容", en: "the file's content" }))),
       name,
