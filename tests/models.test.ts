@@ -159,18 +159,22 @@ describe("a service in OpenAI's format", () => {
       () => refusal(401, { message: `Incorrect API key provided: ${KEY}` }),
       () => new Response("<html>nginx</html>", { status: 404 }),
       () => Response.redirect("http://127.0.0.1:1/", 302),
+      () => pieces([openAi.finish("length"), openAi.done]),
+      () => pieces([openAi.finish("content_filter"), openAi.done]),
     ]);
     const said: string[] = [];
-    for (let i = 1; i <= 6; i++) said.push((await rig.ask(`try ${i}`)).body.error!);
-    expect(fake.asked).toHaveLength(6);
+    for (let i = 1; i <= 8; i++) said.push((await rig.ask(`try ${i}`)).body.error!);
+    expect(fake.asked).toHaveLength(8);
     expect(said.slice(1)).toEqual([
       "The model's service is busy, try again in 3600 s: later",
       "The quota of the model's service is used up: You exceeded your quota",
       "The model's service refused the key (401); the administrator should look",
       "There is no such model or address",
       "The model's service refused the request (302)",
+      "The model used up its tokens (maxTokens) before it said anything; the administrator should allow more",
+      "The content filter of the model's service held this answer back",
     ]);
-    expect((await rig.ask("再试一次")).body.error).toBe("模型服务不接受这个请求（302）");
+    expect((await rig.ask("再试一次")).body.error).toBe("模型服务的内容过滤拦下了这个回答");
     expect(JSON.stringify(rig.gateway.logs)).not.toContain(KEY);
   });
 

@@ -154,6 +154,24 @@ describe("one chat of a client is one conversation", () => {
     expect(rig.conversations()).toHaveLength(1);
   });
 
+  test("an answer with a picture is found again, streamed or whole", async () => {
+    const data = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    rig.act = (chat, bot) =>
+      void bot.end(chat, "See:", { attachments: [{ name: "a[1].png", mime: "image/png", data }] });
+    const whole = await rig.say([], "draw");
+    expect(whole.at(-1)!.content).toMatch(
+      /^See:\n\n!\[a\\\[1\\\]\.png\]\(http:\/\/127\.0\.0\.1:\d+\/api\/attachments\/\w+\)$/,
+    );
+    await rig.say(whole, "once more");
+    const messages: Message[] = [{ role: "user", content: "draw" }];
+    const stream = await rig.client.chat.completions.create({ model: "memory", messages, stream: true });
+    let got = "";
+    for await (const chunk of stream) got += chunk.choices[0]?.delta.content ?? "";
+    expect(got).toContain("/api/attachments/");
+    await rig.say([...messages, { role: "assistant", content: got }], "and again");
+    expect(rig.conversations()).toHaveLength(2);
+  });
+
   test("two requests at once with the same past do not meet in one conversation", async () => {
     const chat = await rig.say([], "fork");
     await Promise.all([rig.say(chat, "left"), rig.say(chat, "right")]);

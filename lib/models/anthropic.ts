@@ -1,6 +1,6 @@
 /** A model behind Anthropic's Messages API, asked once. An answer counts as whole when `message_stop` came. */
 import type { Usage } from "../protocol.ts";
-import { type Asking, parse, usageOf } from "./openai.ts";
+import { type Asking, parse, usageOf, usedUp } from "./openai.ts";
 import type { Spoken } from "./prompt.ts";
 import { cutOff, endpoint, post, sseEvents, streamError } from "./upstream.ts";
 
@@ -12,7 +12,7 @@ const MAX_TOKENS = 4_096;
 type Event = {
   type?: string;
   message?: { usage?: { input_tokens?: unknown } };
-  delta?: { type?: string; text?: string; thinking?: string };
+  delta?: { type?: string; text?: string; thinking?: string; stop_reason?: string };
   usage?: { input_tokens?: unknown; output_tokens?: unknown };
 };
 
@@ -50,19 +50,27 @@ export const askAnthropic = async (asking: Asking): Promise<Usage | undefined> =
   if (!response.body) throw cutOff();
   let input: unknown;
   let output: unknown;
+  let spoke = false;
+  let reason: string | undefined;
   for await (const { data } of sseEvents(response.body, touch)) {
     const event = parse(data) as Event;
     if (event.type === "error") throw streamError(event, key);
     if (event.type === "message_start") input = event.message?.usage?.input_tokens;
     if (event.type === "content_block_delta" && event.delta) {
-      if (event.delta.type === "text_delta" && event.delta.text) say(event.delta.text);
+      if (event.delta.type === "text_delta" && event.delta.text) {
+        spoke = true;
+        say(event.delta.text);
+      }
       if (event.delta.type === "thinking_delta" && event.delta.thinking) think(event.delta.thinking);
     }
     if (event.type === "message_delta") {
       input = event.usage?.input_tokens ?? input;
       output = event.usage?.output_tokens;
+      reason = event.delta?.stop_reason ?? reason;
     }
-    if (event.type === "message_stop") return usageOf(input, output);
+    if (event.type !== "message_stop") continue;
+    if (!spoke && reason === "max_tokens") throw usedUp();
+    return usageOf(input, output);
   }
   throw cutOff();
 };

@@ -150,7 +150,8 @@ export const startModelBot = (options: ModelBotOptions): Bot => {
       } catch (error) {
         if (turn.signal.aborted) return;
         if (!(error instanceof ModelError)) throw error;
-        log("warn", "model_failed", { bot: id, turn: turn.id, code: error.code });
+        const { code } = (error.cause ?? {}) as { code?: string };
+        log("warn", "model_failed", { bot: id, turn: turn.id, code: error.code, cause: code });
         await turn.fail({ code: error.code, message: sentence(error.say, turn.text), retryable: false });
       }
     },

@@ -62,6 +62,13 @@ const filtered = (): ModelError =>
     en: "The content filter of the model's service held this answer back",
   });
 
+/** Thinking costs tokens too. */
+export const usedUp = (): ModelError =>
+  new ModelError("model_length", {
+    zh: "模型还没开口就用完了 token 上限（maxTokens），请管理员调大",
+    en: "The model used up its tokens (maxTokens) before it said anything; the administrator should allow more",
+  });
+
 const createReading = ({ say, think, key }: Asking) => {
   let spoke = false;
   let finish: string | undefined;
@@ -88,6 +95,7 @@ const createReading = ({ say, think, key }: Asking) => {
     end: (done: boolean): Usage | undefined => {
       if (!done && finish === undefined) throw cutOff();
       if (finish === "content_filter" && !spoke) throw filtered();
+      if (finish === "length" && !spoke) throw usedUp();
       return usage;
     },
   };

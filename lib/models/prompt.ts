@@ -67,7 +67,7 @@ export const promptOf = async (
   const { pictures, text } = await filesOf(turn);
   const quote = turn.replyTo ? `> ${turn.replyTo.content.replaceAll("\n", "\n> ")}\n\n` : "";
   const prompts = turn.history.filter(({ role }) => role === "system").map(({ content }) => content);
-  const spoken = turn.history.filter(({ role, content }) => role !== "system" && content !== "");
+  const spoken = turn.history.filter(({ role, content }) => role !== "system" && content.trim() !== "");
   let tokens = 0;
   let from = spoken.length;
   while (from > 0) {

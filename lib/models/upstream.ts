@@ -151,11 +151,13 @@ export const silenceGuard = (signal: AbortSignal, ms: number) => {
           zh: `模型 ${Math.round(ms / 1000)} 秒没有回应`,
           en: `The model said nothing for ${Math.round(ms / 1000)} s`,
         });
-      return new ModelError(
+      const broken = new ModelError(
         "model_unreachable",
         { zh: "连不上模型服务，或连接断了", en: "The model's service cannot be reached, or the line broke" },
         true,
       );
+      broken.cause = error; // for the operator: the person cannot do anything with ECONNREFUSED
+      return broken;
     },
   };
 };
