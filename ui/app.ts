@@ -26,7 +26,11 @@ import { followViewport } from "./viewport.ts";
 const PAGE = 50;
 const READ_AFTER_MS = 400;
 
-const start = (): void => {
+/** Lets the browser paint and answer between the steps of the start: together they would be one long task. */
+const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve));
+
+const start = async (): Promise<void> => {
+  await pause();
   const root = document.documentElement;
   const keep = createKeep();
   const i18n = createI18n(root.lang === "en" ? "en" : "zh");
@@ -99,6 +103,7 @@ const start = (): void => {
     lastOwn: () => transcript.lastOwn(),
     lastBot: () => transcript.lastBot(),
   });
+  await pause();
   const transcript = createTranscript(page, {
     edit: composer.edit,
     quote: composer.quote,
@@ -106,6 +111,7 @@ const start = (): void => {
     pickBot: (id) => composer.pick(id),
     suggest: composer.suggest,
   });
+  await pause();
   const notify = createNotify(page);
   const sidebar = createSidebar(page, { chosen: () => setDrawer(false), settings: () => void openSettings() });
   const bar = createBar(page, {
@@ -133,6 +139,7 @@ const start = (): void => {
   const chat = h("main.chat", {}, bar.element, transcript.element, composer.element);
   byId("app").append(sidebar.element, scrim, chat);
 
+  await pause();
   const login = createLogin(page, {
     signedIn: () => {
       const again = state.session === "expired";
@@ -361,14 +368,14 @@ const start = (): void => {
     }
   });
 
-  function showTexts(): void {
+  /** Texts of everything around the conversation; with `all`, of the conversation too. */
+  function showTexts(all = true): void {
     login.texts();
     sidebar.show();
     bar.show();
     scrim.setAttribute("aria-label", t("closeMenu"));
-    const draft = keep.get(`draft.${state.current ?? "new"}`);
+    if (!all) return;
     composer.show();
-    if (draft) composer.refresh();
     transcript.show();
     titles();
   }
@@ -383,7 +390,7 @@ const start = (): void => {
     byId("app").hidden = !inside;
     if (inside) login.hide();
     else login.show();
-    if (inside) showTexts();
+    if (inside) showTexts(false);
   }
 
   // ── keys that work everywhere ──
@@ -414,11 +421,13 @@ const start = (): void => {
     ?.addEventListener("scroll", () => state.current && markRead(), { passive: true });
   followViewport();
 
+  await pause();
   showView();
+  await pause();
   if (root.dataset.view === "chat") {
     open(idInAddress());
     events.start();
   } else state.session = "out";
 };
 
-start();
+void start();

@@ -7,6 +7,8 @@
 export type Follow = {
   pinned: () => boolean;
   pin: () => void;
+  /** As pin, for a transcript that is about to be drawn: nothing is measured yet. */
+  hold: () => void;
   /** Keeps to the end if pinned. Call after anything changed. */
   stick: () => void;
   /** Runs a change above the view, keeping what is in view where it is. */
@@ -76,6 +78,7 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
       set(true);
       stick();
     },
+    hold: () => set(true),
     stick,
     keep: (anchor, change) => {
       const element = anchor();

@@ -6,7 +6,7 @@
  */
 import type { BotInfo } from "../lib/protocol.ts";
 import { h, setAttributes } from "./dom.ts";
-import { CJK_CHAR } from "./markdown/cjk.ts";
+import { CJK_CHAR } from "./markdown/script.ts";
 import { cleanName, composing, hueOf, sealOf, type Page } from "./page.ts";
 
 export type Mention = {

@@ -7,7 +7,7 @@ import type { Message } from "../lib/protocol.ts";
 import { h, setAttributes, setText, type Child } from "./dom.ts";
 import { attachments, picture } from "./files.ts";
 import { icon, type IconName } from "./icons.ts";
-import { createRenderer, type Renderer } from "./markdown/stream.ts";
+import type { createRenderer, Renderer } from "./markdown/stream.ts";
 import type { Unsent } from "./outbox.ts";
 import { cleanName, hueOf, sealOf, type Page } from "./page.ts";
 import type { Turn } from "./state.ts";
@@ -166,7 +166,14 @@ const activityText = (page: Page, turn: Turn, now: number): string => {
   return (turn.text ? page.t("replying") : page.t("thinking")) + (turn.text ? "" : clock);
 };
 
-const createBotView = (page: Page, settled: (node: Node) => void): MessageView => {
+/** The Markdown renderer comes in a chunk of its own: the page is usable before it is there. */
+export type RendererMaker = typeof createRenderer;
+
+const createBotView = (
+  page: Page,
+  maker: () => RendererMaker | undefined,
+  settled: (node: Node) => void,
+): MessageView => {
   const seal = h("span.seal", { "aria-hidden": "true" });
   const name = h("strong.name", { dir: "auto" });
   const meta = h("span.meta.when");
@@ -182,11 +189,18 @@ const createBotView = (page: Page, settled: (node: Node) => void): MessageView =
     h("div.gutter", { "aria-hidden": "true" }, seal, h("span.wire")),
     h("div.body", {}, h("div.head", {}, name, meta), steps, quote, md, files, ended, actions),
   );
-  const renderer: Renderer = createRenderer(md, {
-    label: (key) => page.t(key),
-    image: (src, alt) => picture(page, src, alt),
-    settled,
-  });
+  let renderer: Renderer | undefined;
+  let wanted: { text: string; open: boolean } | undefined;
+  const draw = (now: number): boolean => {
+    if (!wanted) return false;
+    renderer ??= maker()?.(md, {
+      label: (key) => page.t(key),
+      image: (src, alt) => picture(page, src, alt),
+      settled,
+    });
+    renderer?.set(wanted.text, wanted.open);
+    return renderer?.render(now) ?? false;
+  };
   let item: Item | undefined;
   let signature = "";
   let lang = page.i18n.lang();
@@ -243,10 +257,10 @@ const createBotView = (page: Page, settled: (node: Node) => void): MessageView =
       const text = turn ? turn.text : message.content;
       if (lang !== page.i18n.lang()) {
         lang = page.i18n.lang();
-        renderer.reset();
+        renderer?.reset();
         signature = "";
       }
-      if (!(turn?.stopped && message.state === "streaming") || md.childElementCount === 0) renderer.set(text, open);
+      if (!(turn?.stopped && message.state === "streaming") || md.childElementCount === 0) wanted = { text, open };
       const mark = JSON.stringify([
         message.id,
         message.state,
@@ -293,11 +307,15 @@ const createBotView = (page: Page, settled: (node: Node) => void): MessageView =
       }
       tick(Date.now());
     },
-    render: (now) => renderer.render(now),
+    render: draw,
     tick,
   };
 };
 
 /** Creates the view of a message of either role. `settled`: a part of its text is finished. */
-export const createMessageView = (page: Page, role: Message["role"], settled: (node: Node) => void): MessageView =>
-  role === "user" ? createUserView(page) : createBotView(page, settled);
+export const createMessageView = (
+  page: Page,
+  role: Message["role"],
+  maker: () => RendererMaker | undefined,
+  settled: (node: Node) => void,
+): MessageView => (role === "user" ? createUserView(page) : createBotView(page, maker, settled));

@@ -263,7 +263,7 @@ export const createSidebar = (page: Page, on: { chosen: () => void; settings: ()
         icon("gear"),
         h("span.gear-name", { dir: "auto" }, state.user?.displayName ?? t("settings")),
       );
-      setAttributes(gear, { "aria-label": `${t("settings")}${state.user ? `（${state.user.displayName}）` : ""}` });
+      setAttributes(gear, { "aria-label": `${state.user ? `${state.user.displayName} ` : ""}${t("settings")}` });
       search.show();
       draw();
     },

@@ -11,7 +11,7 @@ import { createEmpty } from "./empty.ts";
 import { saveFile, viewImage } from "./files.ts";
 import { createFollow } from "./follow.ts";
 import { icon } from "./icons.ts";
-import { createMessageView, type Item, type MessageView } from "./message.ts";
+import { createMessageView, type Item, type MessageView, type RendererMaker } from "./message.ts";
 import type { Unsent } from "./outbox.ts";
 import type { Page } from "./page.ts";
 import { createPaint } from "./paint.ts";
@@ -98,6 +98,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   const dirty = new Set<string>();
   let items: Item[] = [];
   let framing = false;
+  let maker: RendererMaker | undefined;
   let drawing = false;
   let fresh = 0;
   let askedAt = "";
@@ -144,7 +145,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     list,
     (item) => item.key,
     (item) => {
-      const view = createMessageView(page, item.message.role, paint.settled);
+      const view = createMessageView(page, item.message.role, () => maker, paint.settled);
       views.set(item.key, { view, item });
       view.update(item);
       active.add(item.key);
@@ -158,6 +159,19 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       };
     },
   );
+
+  const loadMaker = (): void => {
+    import("./markdown/stream.ts").then(
+      (module) => {
+        maker = module.createRenderer;
+        for (const key of views.keys()) active.add(key);
+        schedule();
+      },
+      () => setTimeout(loadMaker, 2000), // the network is away
+    );
+  };
+  // Not part of the first paint, and asked for before the first message can have come.
+  setTimeout(loadMaker, 30);
 
   const thread = (): Thread | undefined => (state.current ? state.threads.get(state.current) : undefined);
 
@@ -382,10 +396,10 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       if (askedAt !== id) {
         askedAt = id;
         list.classList.remove("reserving");
-        follow.pin();
+        follow.hold();
       }
       draw();
-      follow.stick();
+      if (items.length) follow.stick();
     },
     sent: () => {
       // What is sent follows the newest branch, so that one is shown again.

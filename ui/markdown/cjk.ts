@@ -6,18 +6,12 @@
  * boundary. Must stay true: text without CJK is tokenized exactly as marked does.
  */
 
-/** Characters of CJK scripts, for use inside a character class with the `u` flag. */
-const LETTERS = "\\p{sc=Han}\\p{sc=Hira}\\p{sc=Kana}\\p{sc=Hang}\\p{sc=Bopo}";
-/** CJK and full-width punctuation, and the typographic quotes and dashes that CJK text shares. No spaces. */
-const MARKS = "\\u3001-\\u303f\\uff01-\\uff0f\\uff1a-\\uff20\\uff3b-\\uff40\\uff5b-\\uff65“”‘’…—·";
+import { LETTERS, MARKS } from "./script.ts";
 
 const CJK = `[${LETTERS}${MARKS}]`;
 const PUNCT = `(?:(?![~${MARKS}])[\\p{P}\\p{S}])`;
 const PUNCT_OR_SPACE = `(?:(?![~${MARKS}])[\\s\\p{P}\\p{S}])`;
 const LETTER = `(?:[^\\s\\p{P}\\p{S}]|[~${MARKS}])`;
-
-/** Matches one CJK letter or mark anywhere: where a bare URL ends, and where an `@` may follow directly. */
-export const CJK_CHAR = new RegExp(CJK, "u");
 
 /** The inline rules of marked that need another idea of punctuation. The group numbers are marked's. */
 export const CJK_RULES = {

@@ -6,8 +6,9 @@
  * what is over a cap becomes plain text. Knows nothing of the DOM.
  */
 import { Lexer, Tokenizer, type Links, type Token, type Tokens } from "marked";
-import { CJK_CHAR, CJK_RULES } from "./cjk.ts";
+import { CJK_RULES } from "./cjk.ts";
 import { displayStart, mathExtensions, paragraphEnd } from "./math.ts";
+import { CJK_CHAR } from "./script.ts";
 
 /** More text in one block than anybody writes: shown as plain text, because emphasis search is quadratic in it. */
 export const BLOCK_CAP = 20_000;
