@@ -169,7 +169,8 @@ const themeOf = (request: Request): Theme => {
   return chosen === "light" || chosen === "dark" ? chosen : "system";
 };
 
-const isPageAddress = (path: string): boolean => path === "/" || /^\/c\/[A-Za-z0-9_-]{1,64}$/.test(path);
+const isPageAddress = (path: string): boolean =>
+  path === "/" || /^\/(c\/[A-Za-z0-9_-]{1,64}|admin(\/[a-z]{1,16})?)$/.test(path);
 
 /**
  * The response for a GET or HEAD of the page or one of its files; undefined when `path` is neither.

@@ -335,7 +335,12 @@ const start = async (): Promise<void> => {
     markRead();
   });
   state.on("bots", () => state.emit("thread", state.current ?? ""));
-  state.on("session", () => sidebar.show());
+  state.on("session", () => {
+    sidebar.show();
+    if (adminAsked === undefined || !state.user) return;
+    if (state.user.role === "admin") void openAdmin(adminAsked);
+    adminAsked = undefined;
+  });
 
   // ── settings ──
   const setTheme = (theme: Theme): void => {
@@ -354,11 +359,37 @@ const start = async (): Promise<void> => {
     setDrawer(false);
     try {
       const settings = await import("./settings.ts");
-      settings.openSettings(page, { theme: () => (keep.get("theme") as Theme) ?? "system", setTheme, setLang, notify });
+      settings.openSettings(page, {
+        theme: () => (keep.get("theme") as Theme) ?? "system",
+        setTheme,
+        setLang,
+        notify,
+        admin: () => void openAdmin("overview"),
+      });
     } catch {
       toast(t("networkError"));
     }
   };
+  /** The address tells the section while it is open, and is that of the conversation again afterwards. */
+  const openAdmin = async (section: string | undefined): Promise<void> => {
+    setDrawer(false);
+    try {
+      const admin = await import("./admin/admin.ts");
+      await admin.openAdmin(page, section, (at) =>
+        history.replaceState(
+          null,
+          "",
+          at === undefined ? addressOf(state.current) : `${api.standalone ? "#" : ""}/admin/${at}`,
+        ),
+      );
+    } catch {
+      toast(t("networkError"));
+    }
+  };
+  const adminInAddress = (): string | undefined =>
+    /^#?\/admin(?:\/(\w+))?$/.exec(api.standalone ? location.hash : location.pathname)?.[1] ??
+    (/^#?\/admin$/.test(api.standalone ? location.hash : location.pathname) ? "overview" : undefined);
+  let adminAsked = adminInAddress();
   keep.onChange((key, value) => {
     if (key === "theme") root.dataset.theme = value ?? "system";
     if (key === "lang" && value) {

@@ -65,6 +65,7 @@ export type BuildOptions = {
 const scripts = async (
   minify: boolean,
   entries: string[],
+  adminStyle: PageFile,
 ): Promise<{ entry: Map<string, string>; files: PageFile[] }> => {
   const result = await Bun.build({
     entrypoints: entries.map((name) => here(`${name}.ts`)),
@@ -74,6 +75,8 @@ const scripts = async (
     minify,
     naming: { entry: "[name]-[hash].js", chunk: "part-[hash].js" },
     plugins: [lower],
+    // All files stand beside each other, so the script finds it from its own address.
+    define: { ADMIN_STYLE: JSON.stringify(`.${adminStyle.path}`) },
     throw: false,
   });
   if (!result.success) throw new Error(`the page does not build: ${result.logs.join("\n")}`);
@@ -87,14 +90,14 @@ const scripts = async (
   return { entry, files };
 };
 
-const styles = async (minify: boolean): Promise<PageFile> => {
-  const parts = await Promise.all(STYLES.map((name) => readFile(here(`css/${name}.css`), "utf8")));
+const styles = async (minify: boolean, file: string, names: readonly string[]): Promise<PageFile> => {
+  const parts = await Promise.all(names.map((name) => readFile(here(`css/${name}.css`), "utf8")));
   // The dark values stand once in tokens.css; here they are also given to those who follow the system.
   const all = parts.join("\n");
   const dark = /\[data-theme="dark"\] \{([^}]*)\}/.exec(all)?.[1] ?? "";
   const { code } = await transform(all.replace("/*dark*/", dark), { loader: "css", target: TARGET, minify });
   const bytes = encode(code);
-  return fileOf(`/style-${hashOf(bytes)}.css`, "text/css; charset=utf-8", bytes, true);
+  return fileOf(`/${file}-${hashOf(bytes)}.css`, "text/css; charset=utf-8", bytes, true);
 };
 
 const manifest = (root: string): string =>
@@ -122,9 +125,10 @@ export const buildPage = async (options: BuildOptions = {}): Promise<PageFile[]>
   const minify = options.minify ?? true;
   const standalone = options.standalone === true;
   try {
+    const adminStyle = await styles(minify, "admin", ["admin"]);
     const [{ entry, files }, style, html] = await Promise.all([
-      scripts(minify, standalone ? ["app", "early"] : ["app"]),
-      styles(minify),
+      scripts(minify, standalone ? ["app", "early"] : ["app"], adminStyle),
+      styles(minify, "style", STYLES),
       readFile(here("index.html"), "utf8"),
     ]);
     const root = standalone ? "./" : "/";
@@ -149,6 +153,7 @@ export const buildPage = async (options: BuildOptions = {}): Promise<PageFile[]>
     return [
       fileOf("/", "text/html; charset=utf-8", encode(index), false),
       style,
+      adminStyle,
       ...files,
       fileOf("/manifest.webmanifest", "application/manifest+json", encode(manifest(root)), false),
       fileOf("/icon.svg", "image/svg+xml", encode(await readFile(here("icons/icon.svg"), "utf8")), false),

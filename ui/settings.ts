@@ -4,6 +4,7 @@ import { h, setText } from "./dom.ts";
 import type { Lang, TextKey } from "./i18n.ts";
 import { createKeys } from "./keys.ts";
 import type { Notify } from "./notify.ts";
+import { createPassword } from "./password.ts";
 import { isTouch, type Page } from "./page.ts";
 
 export type Theme = "system" | "light" | "dark";
@@ -14,6 +15,8 @@ export type SettingsNeeds = {
   /** undefined: by the browser. */
   setLang: (lang: Lang | undefined) => void;
   notify: Notify;
+  /** Opens the admin page. */
+  admin: () => void;
 };
 
 const choice = <T extends string>(
@@ -53,6 +56,8 @@ const notifications = (page: Page, notify: Notify): HTMLElement | undefined => {
 export const openSettings = (page: Page, needs: SettingsNeeds): void => {
   const { t, keep } = page;
   const label = (keys: Record<string, TextKey>): [string, string][] => Object.entries(keys).map(([k, v]) => [k, t(v)]);
+  const isAdmin = page.state.user?.role === "admin";
+  const admin = h("button.secondary", { type: "button", id: "open-admin" }, t("admin"));
   const out = h("button.secondary", { type: "button" }, t("signOut"));
   const dialog = openDialog(
     { title: t("settings"), closeLabel: t("close"), name: "settings" },
@@ -98,10 +103,15 @@ export const openSettings = (page: Page, needs: SettingsNeeds): void => {
         `${page.state.user?.displayName ?? ""} `,
         h("span.meta", {}, page.state.user?.username ?? ""),
       ),
-      h("div.setting-row", { id: "account-more" }, out),
+      createPassword(page),
+      h("div.setting-row", { id: "account-more" }, isAdmin && admin, out),
     ),
     h("p.meta", {}, t("keyboardHelp")),
   );
+  admin.addEventListener("click", () => {
+    dialog.close();
+    needs.admin();
+  });
   out.addEventListener("click", () => {
     dialog.close();
     page.signOut();

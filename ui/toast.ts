@@ -19,7 +19,7 @@ export const createToast = (): ((text: string, action?: { label: string; run: ()
     });
     shown = h("div.toast", { role: "status" }, h("span", { dir: "auto" }, text), button);
     // Over an open dialog nothing else can be seen or pressed.
-    (document.querySelector("dialog[open]") ?? byId("layers")).append(shown);
+    ([...document.querySelectorAll("dialog[open]")].at(-1) ?? byId("layers")).append(shown);
     timer = setTimeout(hide, ms);
   };
 };
