@@ -1,177 +1,34 @@
 /**
  * The OpenClaw plugin on the real, pinned host, against our real gateway and a fake model: the whole way from a person's
- * message to the agent and back. One host serves most tests; they run in order, and those that kill things come last.
- *
- * The commands a person types (README, "OpenClaw") are the ones run here.
+ * message to the agent and back. One host serves all tests; they run in order, and those that kill things come last.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
-import { buildPlugin } from "../../plugin/build.ts";
-import { api, freePort, startProcess, tempDir, until, type RunningProcess } from "../harness.ts";
-import { createHost, installHost, installV1Gateway, type Host } from "./host.ts";
-import { createModel, type Model } from "./model.ts";
-import { createPerson, type Person } from "./person.ts";
+import { api, until } from "../harness.ts";
+import type { Person } from "./person.ts";
+import { BOTS, PNG, type Rig, SECRETS, SLOW_MS, startRig } from "./rig.ts";
 
-const PNG = Buffer.from(
-  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
-  "base64",
-);
-const IMAGE = `data:image/png;base64,${PNG.toString("base64")}`;
-/** Bots of the gateway by account: open to all, by pairing, by list, wrong token, token from the environment. */
-const BOTS = {
-  default: "my-bot",
-  paired: "paired-bot",
-  listed: "listed-bot",
-  refused: "refused-bot",
-  secret: "secret-bot",
-};
-
-/** For a step that takes a second on a quiet machine. */
-const SLOW_MS = 60_000;
-
-let model: Model;
-let gateway: RunningProcess;
-let v1: RunningProcess;
-let host: Host;
-let alice: Person;
-let bob: Person;
-let carol: Person;
-const cleanups: (() => unknown)[] = [];
-const took: string[] = [];
-
-const gatewayConfig = (port: number) => {
-  const bot = (token: string) => ({ token });
-  const { password } = testUser;
-  return {
-    port,
-    limits: { sendsPerMinute: 0, turnsPerUser: 100 },
-    users: {
-      alice: { password, displayName: "Alice" },
-      bob: { password, displayName: "Bob" },
-      // A display name that is somebody else's username must open nothing.
-      carol: { password, displayName: "alice" },
-    },
-    bots: {
-      [BOTS.default]: bot("my-bot-token"),
-      [BOTS.paired]: bot("paired-token"),
-      [BOTS.listed]: bot("listed-token"),
-      [BOTS.refused]: bot("another-token"),
-      [BOTS.secret]: bot("token-from-the-environment"),
-    },
-  };
-};
-const testUser = {
-  password:
-    "$argon2id$v=19$m=19456,t=2,p=1$nfgIcoteY7ZDhDciPtv2PBOh0svMTS4Ey/cY1mkvgPA$sXB0LIMLdMIi3OdkrBzJAY0worD4L3Yb+cT7R2PvJhY",
-};
-
-const health = async (): Promise<string[]> => {
-  const answer = await fetch(`${gateway.url}/health`).catch(() => undefined);
-  return answer?.ok ? ((await answer.json()) as { botIds: string[] }).botIds : [];
-};
-const botOnline = (id: string, ms = 60_000) =>
-  until(async () => (await health()).includes(id), ms, `${id} to be online`);
-
-/** The published v1 gateway with one user, as a process. */
-const startV1 = async (): Promise<RunningProcess> => {
-  const [entry, { node }] = await Promise.all([installV1Gateway(), installHost()]);
-  const port = freePort();
-  const config = {
-    port,
-    botToken: "v1-token",
-    pingInterval: 1000,
-    users: { admin: { password: "pw", displayName: "管理员" } },
-  };
-  const folder = await tempDir("v1");
-  cleanups.push(folder.remove);
-  await Bun.write(join(folder.path, "config.json"), JSON.stringify(config));
-  return startProcess({ run: [node, entry], cwd: folder.path, port });
-};
+let rig: Rig;
 
 beforeAll(async () => {
-  model = createModel();
-  cleanups.push(() => model.stop());
-  const out = await tempDir("plugin");
-  cleanups.push(out.remove);
-  const [tarball, , started, old] = await Promise.all([
-    buildPlugin(out.path),
-    installHost(),
-    startProcess({ config: gatewayConfig(freePort()) }),
-    startV1(),
-  ]);
-  gateway = started;
-  v1 = old;
-  cleanups.push(
-    () => gateway.stop(),
-    () => v1.stop(),
-  );
-  [alice, bob, carol] = await Promise.all([
-    createPerson(gateway.url, "alice", BOTS.default),
-    createPerson(gateway.url, "bob", BOTS.default),
-    createPerson(gateway.url, "carol", BOTS.default),
-  ]);
-  host = await createHost({ modelUrl: model.url });
-  cleanups.push(() => host.remove());
-
-  const installed = await host.run("plugins", "install", "--force", "--accept-capabilities", tarball);
-  expect(installed.code, installed.out).toBe(0);
-  expect(installed.out).toContain("Installed plugin: nexus");
-  const added = await host.run(
-    ...["channels", "add", "--channel", "nexus", "--server-url", gateway.wsUrl],
-    ...["--bot-id", BOTS.default, "--bot-name", "My Bot", "--token", "my-bot-token"],
-  );
-  expect(added.code, added.out).toBe(0);
-  took.push(`install ${installed.ms} ms, channels add ${added.ms} ms`);
-
-  // What `channels add` wrote is the published example; the rest is more bots in the same host.
-  const config = (await host.readConfig()) as { channels?: { nexus?: object } };
-  expect(config.channels?.nexus).toEqual({
-    enabled: true,
-    serverUrl: gateway.wsUrl,
-    botId: BOTS.default,
-    botName: "My Bot",
-    token: "my-bot-token",
-  });
-  const nexus = {
-    ...config.channels?.nexus,
-    reconnectInterval: 1000,
-    dmPolicy: "open",
-    allowFrom: [],
-    accounts: {
-      paired: { botId: BOTS.paired, botName: "Paired", token: "paired-token", dmPolicy: "pairing" },
-      listed: {
-        botId: BOTS.listed,
-        botName: "Listed",
-        token: "listed-token",
-        dmPolicy: "allowlist",
-        allowFrom: ["alice"],
-      },
-      refused: { botId: BOTS.refused, token: "wrong-token" },
-      secret: { botId: BOTS.secret, token: { source: "env", provider: "default", id: "NEXUS_BOT_TOKEN" } },
-      old: { serverUrl: v1.wsUrl, botId: "old-bot", token: "v1-token" },
-    },
-  };
-  await host.writeConfig({ ...config, channels: { nexus } });
-  await Bun.write(join(host.workspace, "out.png"), PNG);
-  const startedAt = performance.now();
-  host.start();
-  await host.ready();
-  took.push(`host start ${Math.round(performance.now() - startedAt)} ms`);
-  await botOnline(BOTS.default);
-}, 400_000);
+  rig = await startRig();
+}, 480_000);
 
 afterAll(async () => {
-  // What both ends printed, for whoever has to find out why a test failed.
-  if (process.env.NEXUS_KEEP_LOGS)
-    await Bun.write(
-      process.env.NEXUS_KEEP_LOGS,
-      `${gateway?.stdout()}\n${gateway?.stderr()}\n=== host\n${host?.output}`,
-    );
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-  console.log(took.join("; "));
-}, 240_000);
+  console.log(rig?.took.join("; "));
+  await rig?.stop();
+}, 120_000);
+
+/** The newest message of a conversation contains `text`. */
+const said = (who: Person, conversationId: string, text: string) =>
+  until(
+    async () => (await who.messages(conversationId)).at(-1)?.content.includes(text),
+    SLOW_MS,
+    `"${text}" in the answer`,
+  );
 
 test("an answer streams in many chunks and is stored as it was streamed", async () => {
+  const { alice } = rig;
   const first = await alice.chat("SAY:warm up"); // the host's first run loads its model code
   expect(first.content).toBe("You said: warm up");
   const events = await alice.stream("STREAM:40 PACE:30");
@@ -186,6 +43,7 @@ test("an answer streams in many chunks and is stored as it was streamed", async 
 }, 240_000);
 
 test("every bot of the host is online, the one with the wrong token is not, and the status says why", async () => {
+  const { host, took, health, botOnline } = rig;
   for (const id of [BOTS.paired, BOTS.listed, BOTS.secret]) await botOnline(id);
   expect(await health()).not.toContain(BOTS.refused);
   const status = await host.run("channels", "status", "--probe");
@@ -201,7 +59,11 @@ test("every bot of the host is online, the one with the wrong token is not, and 
 }, 240_000);
 
 test("an image reaches the agent as an image, and any file as a file", async () => {
-  const one = await alice.chat("LOOK", { image: IMAGE, conversationId: await alice.newConversation() });
+  const { alice } = rig;
+  const one = await alice.chat("LOOK", {
+    image: `data:image/png;base64,${PNG.toString("base64")}`,
+    conversationId: await alice.newConversation(),
+  });
   expect(one.content).toContain("image_url");
   const upload = await alice.call<{ id: string }>("POST", "/api/attachments", new TextEncoder().encode("some notes"), {
     headers: { "content-type": "text/plain", "x-filename": "notes.txt" },
@@ -212,6 +74,7 @@ test("an image reaches the agent as an image, and any file as a file", async () 
 }, 240_000);
 
 test("a file of the agent arrives whole, with its text once", async () => {
+  const { alice, host } = rig;
   const answer = await alice.chat(`MEDIA:${join(host.workspace, "out.png")}`, {
     conversationId: await alice.newConversation(),
   });
@@ -222,6 +85,7 @@ test("a file of the agent arrives whole, with its text once", async () => {
 }, 240_000);
 
 test("text before and after a tool is one answer, and the tool is shown while it runs", async () => {
+  const { alice } = rig;
   const events = await alice.stream("TOOL", { conversationId: await alice.newConversation() });
   const text = events.map((event) => (event.type === "chunk" ? event.content : "")).join("");
   expect(text).toBe("Let me look.\n\nThe tool is done. All good.");
@@ -233,6 +97,7 @@ test("text before and after a tool is one answer, and the tool is shown while it
 }, 240_000);
 
 test("two people and two conversations never share a memory", async () => {
+  const { alice, bob, carol } = rig;
   const [one, two] = [await alice.newConversation(), await alice.newConversation()];
   await alice.chat("SAY:ok MARK-alpha", { conversationId: one });
   await alice.chat("SAY:ok MARK-beta", { conversationId: two });
@@ -246,6 +111,7 @@ test("two people and two conversations never share a memory", async () => {
 }, 240_000);
 
 test("messages sent while one is being answered get answers of their own, in order", async () => {
+  const { alice } = rig;
   const conversationId = await alice.newConversation();
   const first = await alice.post(conversationId, "STREAM:20 PACE:40");
   const second = await alice.post(conversationId, "SAY:second");
@@ -257,14 +123,11 @@ test("messages sent while one is being answered get answers of their own, in ord
 }, 240_000);
 
 test("cancel stops the run at the model, and the next message is answered", async () => {
+  const { alice, model } = rig;
   const conversationId = await alice.newConversation();
   const cut = model.cut;
   const turn = await alice.post(conversationId, "FOREVER");
-  await until(
-    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("on and on"),
-    SLOW_MS,
-    "some text",
-  );
+  await said(alice, conversationId, "on and on");
   const cancelled = await alice.call("POST", `/api/turns/${turn}/cancel`);
   expect(cancelled.status).toBeLessThan(300);
   const message = await alice.settled(conversationId, turn);
@@ -275,14 +138,11 @@ test("cancel stops the run at the model, and the next message is answered", asyn
 }, 240_000);
 
 test("/status is answered at once and /stop ends a running answer", async () => {
+  const { alice, model } = rig;
   const conversationId = await alice.newConversation();
   const cut = model.cut;
   const turn = await alice.post(conversationId, "FOREVER");
-  await until(
-    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("on and on"),
-    SLOW_MS,
-    "some text",
-  );
+  await said(alice, conversationId, "on and on");
   const status = await alice.chat("/status", { conversationId });
   expect(status.content).toContain("OpenClaw");
   const stop = await alice.chat("/stop", { conversationId });
@@ -294,12 +154,14 @@ test("/status is answered at once and /stop ends a running answer", async () => 
 }, 240_000);
 
 test("a model that fails ends the turn with a named error", async () => {
+  const { alice } = rig;
   const answer = await alice.chat("FAIL", { conversationId: await alice.newConversation() });
   expect(answer.status).toBe(502);
   expect(answer.error).toContain("LLM request failed");
 }, 240_000);
 
 test("pairing: a stranger gets a code, and is let in by the approval", async () => {
+  const { alice, bob, host, took } = rig;
   const refused = await bob.chat("SAY:let me in", { target: BOTS.paired });
   const code = /openclaw pairing approve nexus (?:--account \S+ )?(\S+)/.exec(refused.content ?? "")?.[1] ?? "";
   expect(code, refused.content).toMatch(/^[A-Z0-9]{6,}$/);
@@ -327,6 +189,7 @@ test("pairing: a stranger gets a code, and is let in by the approval", async () 
 }, 240_000);
 
 test("allow list: usernames decide, display names do not", async () => {
+  const { alice, bob, carol, botOnline } = rig;
   await botOnline(BOTS.listed);
   expect((await alice.chat("SAY:hello", { target: BOTS.listed })).content).toBe("You said: hello");
   for (const stranger of [bob, carol]) {
@@ -337,6 +200,7 @@ test("allow list: usernames decide, display names do not", async () => {
 }, 240_000);
 
 test("the command line, the message tool and cron reach a person's inbox with a receipt; nobody is a loud failure", async () => {
+  const { alice, bob, host, took, botOnline } = rig;
   await botOnline(BOTS.default);
   const send = (to: string, ...more: string[]) =>
     host.run("message", "send", "--channel", "nexus", "--target", to, ...more);
@@ -364,6 +228,7 @@ test("the command line, the message tool and cron reach a person's inbox with a 
 }, 300_000);
 
 test("a v1 gateway gets the same bot for plain chat", async () => {
+  const { v1 } = rig;
   const { body } = await api(v1.url)<{ token: string }>("POST", "/api/login", { username: "admin", password: "pw" });
   await until(
     async () => ((await (await fetch(`${v1.url}/health`)).json()) as { bots: number }).bots === 1,
@@ -379,24 +244,18 @@ test("a v1 gateway gets the same bot for plain chat", async () => {
 }, 240_000);
 
 test("a gateway killed in the middle of an answer has the whole answer after it is back", async () => {
+  const { alice } = rig;
   const conversationId = await alice.newConversation();
   const turn = await alice.post(conversationId, "STREAM:150 PACE:20");
-  await until(
-    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("word20"),
-    SLOW_MS,
-    "some text",
-  );
-  const { cwd } = gateway;
-  gateway.kill("SIGKILL");
-  await gateway.exited;
-  await Bun.sleep(500);
-  gateway = await startProcess({ cwd });
+  await said(alice, conversationId, "word20");
+  await rig.killGateway();
   const message = await alice.settled(conversationId, turn, 60_000);
   expect(message.state).toBe("done");
   expect(message.content).toBe(Array.from({ length: 150 }, (_, i) => `word${i}`).join(" "));
 }, 240_000);
 
 test("a changed allow list counts at once, without a restart of the host", async () => {
+  const { bob, host, botOnline } = rig;
   await botOnline(BOTS.listed);
   expect((await bob.chat("SAY:now?", { target: BOTS.listed })).status).toBe(502);
   const set = await host.run("config", "set", "channels.nexus.accounts.listed.allowFrom", '["alice","bob"]');
@@ -409,15 +268,12 @@ test("a changed allow list counts at once, without a restart of the host", async
 }, 240_000);
 
 test("a host killed in the middle of an answer ends it by name on its return, and remembers the conversation", async () => {
+  const { alice, host, took, botOnline } = rig;
   await botOnline(BOTS.default);
   const conversationId = await alice.newConversation();
   await alice.chat("SAY:ok MARK-delta", { conversationId });
   const turn = await alice.post(conversationId, "STREAM:100 PACE:50");
-  await until(
-    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("word10"),
-    SLOW_MS,
-    "some text",
-  );
+  await said(alice, conversationId, "word10");
   await host.stop("SIGKILL");
   const restartedAt = performance.now();
   host.start();
@@ -438,19 +294,15 @@ test("a host killed in the middle of an answer ends it by name on its return, an
 }, 400_000);
 
 test("a host that is asked to stop finishes what it is saying, then leaves", async () => {
+  const { alice, host, health } = rig;
   const conversationId = await alice.newConversation();
   const turn = await alice.post(conversationId, "STREAM:60 PACE:50");
-  await until(
-    async () => (await alice.messages(conversationId)).at(-1)?.content.includes("word5"),
-    SLOW_MS,
-    "some text",
-  );
+  await said(alice, conversationId, "word5");
   await host.stop("SIGTERM");
   const message = await alice.settled(conversationId, turn, 5_000);
   expect(message.state).toBe("done");
   expect(message.content).toEndWith("word59");
   expect(await health()).toEqual([]);
   expect(host.output).toContain("[default] stopped");
-  for (const secret of ["my-bot-token", "paired-token", "token-from-the-environment", "v1-token"])
-    expect(host.output).not.toContain(secret);
+  for (const secret of SECRETS) expect(host.output).not.toContain(secret);
 }, 240_000);

@@ -317,14 +317,3 @@ export const createScriptedGateway = (options: ScriptedOptions = {}) => {
   };
 };
 export type ScriptedGateway = ReturnType<typeof createScriptedGateway>;
-
-/** Waits until `check` gives something truthy and returns it; throws with `what` after `ms`. */
-export const until = async <T>(what: string, check: () => T | Promise<T>, ms = 5000): Promise<NonNullable<T>> => {
-  const limit = Date.now() + ms;
-  for (;;) {
-    const value = await check();
-    if (value) return value as NonNullable<T>;
-    if (Date.now() > limit) throw new Error(`waited ${ms} ms in vain for: ${what}`);
-    await Bun.sleep(10);
-  }
-};
