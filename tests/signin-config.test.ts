@@ -81,6 +81,20 @@ describe("the config", () => {
     expect(lark?.hosts.open).toBe("https://open.larksuite.com");
   });
 
+  test("a way in that is open to nobody is told of", () => {
+    const warned = (users: ConfigJson): string[] => {
+      const parsed = parseConfig({
+        publicUrl: "https://n.example",
+        users,
+        signIn: { feishu: FEISHU_OK, oidc: [OIDC_OK] },
+      });
+      if (!parsed.ok) throw new Error("refused");
+      return parsed.warnings.map(({ en }) => /^signIn\.(\S+) lets in/.exec(en)?.[1] ?? "").filter(Boolean);
+    };
+    expect(warned({})).toEqual(["feishu", "oidc.corp"]);
+    expect(warned({ ann: { identities: ["feishu:t:u", "oidc:other:u"] } })).toEqual(["oidc.corp"]);
+  });
+
   test("nothing configured is nothing at all, and no secret is shown", () => {
     const none = parseConfig({});
     expect(none.ok && none.config.signIn).toEqual({});

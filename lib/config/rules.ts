@@ -56,6 +56,16 @@ export const crossCheck = (parsed: Parsed, faults: Fault[]): void => {
 const listed = (names: string[]): string =>
   names.length > 5 ? `${names.slice(0, 5).join(", ")}, …` : names.join(", ");
 
+/** Ways to sign in that let in only listed people, where nobody is listed. */
+const closedTo = ({ signIn, users }: Config): string[] => {
+  const { feishu, lark, dingtalk, wecom, oidc = [] } = signIn;
+  const ways = Object.entries({ feishu, lark, dingtalk, wecom }).map(([id, one]) => [id, `${id}:`, one] as const);
+  const identities = [...users.values()].flatMap((user) => user.identities);
+  return [...ways, ...oidc.map((one) => [`oidc.${one.id}`, `oidc:${one.id}:`, one] as const)]
+    .filter(([, start, one]) => one?.create === "listed" && !identities.some((key) => key.startsWith(start)))
+    .map(([name]) => name);
+};
+
 /** Everything the operator should know about a config that is accepted. */
 export const warningsOf = (config: Config): Say[] => {
   const warnings: Say[] = [];
@@ -88,6 +98,11 @@ export const warningsOf = (config: Config): Say[] => {
     warn(
       "没有任何用户：还没有人能登录；请运行 nexus user add 用户名",
       "there are no users, nobody can sign in; run nexus user add NAME",
+    );
+  for (const name of closedTo(config))
+    warn(
+      `signIn.${name} 只放行列出的人，但没有用户的 identities 列出它：没有人能这样登录（见 docs/sign-in）`,
+      `signIn.${name} lets in only listed people, and no user lists an identity of it: nobody can sign in so (see docs/sign-in)`,
     );
   for (const [id, { users }] of config.bots)
     for (const name of users ?? []) {

@@ -46,6 +46,16 @@ const NATIVE = `Object.assign(window, {
   } },
 });`;
 
+/** The same of its iOS client: a bridge with named handlers. */
+const NATIVE_IOS = `window.WebViewJavascriptBridge = {
+  init: () => {},
+  callHandler: (name, args, answer) => {
+    const action = name.split(".").pop();
+    window.dingtalkCode(action).then((code) =>
+      answer(code ? { errorCode: "0", result: { code } } : { errorCode: "1", errorMessage: "no" }));
+  },
+};`;
+
 const cold = async (agent: keyof typeof AGENTS): Promise<BrowserContext> =>
   browser.newContext({ ...(agent === "desktop" ? DESK : PHONE), userAgent: AGENTS[agent] });
 
@@ -100,6 +110,22 @@ test("dingtalk: the vendor's script was asked for our app, and an old client wit
   await page.goto(rig.url);
   await ready(page);
   expect(actions).toEqual(["requestAuthCodeV2", "requestAuthCode"]);
+  await context.close();
+});
+
+test("dingtalk on iOS: the vendor's script finds its other bridge under the same policy", async () => {
+  const context = await cold("dingtalkIos");
+  const { page, watch } = await openPage(context, rig.url);
+  await page.addInitScript(NATIVE_IOS);
+  const actions: string[] = [];
+  await page.exposeFunction("dingtalkCode", (action: string) => {
+    actions.push(action);
+    return rig.dingtalk.appCode();
+  });
+  await page.goto(rig.url);
+  await ready(page);
+  expect(actions).toEqual(["requestAuthCodeV2"]);
+  expect(await violations(page, watch)).toEqual([]);
   await context.close();
 });
 
