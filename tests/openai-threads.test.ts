@@ -109,6 +109,18 @@ describe("one chat of a client is one conversation", () => {
     expect(rig.asked[2]!.content).toBe("[user]\na\n\n[assistant]\necho: a\n\n[user]\nc");
   });
 
+  test("a message changed in place, with everything after it kept, is a new chat too", async () => {
+    let chat: Message[] = [];
+    for (const text of ["one", "two", "three", "four"]) chat = await rig.say(chat, text);
+    const changed: Message[] = [{ role: "user", content: "uno" }, ...chat.slice(1)];
+    await rig.say(changed, "five");
+    expect(rig.conversations()).toHaveLength(2);
+    expect(rig.asked[4]!.content).toStartWith("[user]\nuno\n\n[assistant]\necho: one");
+    // The first one is still itself, also for a client that drops what is old.
+    await rig.say(chat.slice(-4), "six");
+    expect(rig.asked[5]).toMatchObject({ content: "six", conversationId: rig.asked[0]!.conversationId });
+  });
+
   test("a request repeated after a failure is a version of the same question", async () => {
     const chat = await rig.say([], "first");
     rig.act = (question, bot) =>

@@ -7,6 +7,7 @@
  * same after a restart. A client that drops its oldest messages is found again by its last exchange.
  */
 import type { Store } from "../store.ts";
+import type { MessageRow } from "../store/rows.ts";
 import type { ThreadKeys, ThreadRow } from "../store/threads.ts";
 import type { Completion, Said } from "./request.ts";
 
@@ -39,6 +40,23 @@ const tailOf = (owner: string, messages: readonly Said[]): string | null => {
   return answer < 1 ? null : digestOf(`tail of ${owner}`, messages.slice(answer - 1));
 };
 
+/** As they are stored: neighbours of one person as one message. */
+export const questionText = (asked: readonly Pick<Said, "text">[]): string =>
+  asked
+    .map(({ text }) => text)
+    .filter(Boolean)
+    .join("\n\n");
+
+const spoken = (messages: readonly Said[]): Pick<Said, "role" | "text">[] => {
+  const out: Pick<Said, "role" | "text">[] = [];
+  for (const one of messages) {
+    const last = out.at(-1);
+    if (last?.role !== one.role) out.push({ role: one.role, text: one.text });
+    else last.text = questionText([last, one]);
+  }
+  return out;
+};
+
 export const createThreads = (store: Store, now: () => number) => {
   /** A question is on its way to these: a second request with the same past must not follow it into the middle. */
   const claimed = new Set<number>();
@@ -50,7 +68,7 @@ export const createThreads = (store: Store, now: () => number) => {
     return question && { question: question.id, parent: question.parent, at: reply.updated_at };
   };
 
-  const isAnswer = (row: ThreadRow, { text }: Said): boolean => {
+  const isAnswer = (row: Pick<ThreadRow, "turn" | "said">, { text }: Pick<Said, "text">): boolean => {
     const reply = store.turns.message(row.turn);
     if (reply?.role !== "bot") return false;
     const said = text.trim();
@@ -65,6 +83,23 @@ export const createThreads = (store: Store, now: () => number) => {
     if (row.leaf === row.turn) return { conversation: row.conversation };
     const last = stopped(row.leaf);
     return last?.parent === row.turn ? { conversation: row.conversation, replaces: last.question } : undefined;
+  };
+
+  /**
+   * Whether what is stored up to this question is what the request says, as far as both go back: the client may have dropped
+   * its oldest messages, or the conversation may have begun with messages that are not stored; neither may differ.
+   */
+  const agrees = (row: ThreadRow, before: readonly Said[]): boolean => {
+    let at: number | null = row.question;
+    for (const { role, text } of spoken(before).reverse()) {
+      const stored: MessageRow | undefined = at === null ? undefined : store.turns.message(at);
+      if (!stored) return true;
+      const thread = { turn: stored.id, said: store.threads.ofTurn(stored.id)?.said ?? null };
+      const same = stored.role === "user" ? stored.content.trim() === text.trim() : isAnswer(thread, { text });
+      if (!same || (stored.role === "bot") !== (role === "assistant")) return false;
+      at = stored.parent;
+    }
+    return true;
   };
 
   const firstOf = (rows: ThreadRow[], answer: Said): Found | undefined => {
@@ -96,7 +131,11 @@ export const createThreads = (store: Store, now: () => number) => {
       const whole = firstOf(store.threads.byWhole(digestOf(owner, before)), answer);
       if (whole) return whole;
       const tail = tailOf(owner, before);
-      return tail === null ? undefined : firstOf(store.threads.byTail(tail), answer);
+      if (tail === null) return undefined;
+      return firstOf(
+        store.threads.byTail(tail).filter((row) => agrees(row, before)),
+        answer,
+      );
     },
 
     /** The digest of the system prompt that this conversation last had; undefined when its end did not come over /v1. */

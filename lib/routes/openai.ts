@@ -9,7 +9,7 @@ import type { Call, Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { answerText, chunkDialect, openAiError, turnError, wholeAnswer } from "../openai/answer.ts";
 import { type Completion, readCompletion, type Said } from "../openai/request.ts";
-import { createThreads, textDigest, type Found } from "../openai/threads.ts";
+import { createThreads, questionText, textDigest, type Found } from "../openai/threads.ts";
 import { Reject } from "../protocol.ts";
 import { SSE_HEADERS } from "../sse.ts";
 import type { Turn } from "../turn.ts";
@@ -111,10 +111,7 @@ export const openAiRoutes = (gate: Gate): Route[] => {
       const started = await turns.start({
         user,
         ...to,
-        message: asked.asked
-          .map(({ text }) => text)
-          .filter(Boolean)
-          .join("\n\n"),
+        message: questionText(asked.asked),
         attachments: files,
         conversation: conversation ?? "new",
         ...(replaces !== undefined && { replaces }),
