@@ -15,7 +15,12 @@ import { ROOT } from "./harness/process.ts";
 
 const read = (file: string): Promise<string> => Bun.file(join(ROOT, file)).text();
 const READMES = ["README.md", "README.en.md"];
-const DOCS = [...READMES, ...[...new Glob("docs/*.md").scanSync({ cwd: ROOT })].sort()];
+const DOCS = [
+  ...READMES,
+  "CHANGELOG.md",
+  "CONTRIBUTING.md",
+  ...[...new Glob("docs/*.md").scanSync({ cwd: ROOT })].sort(),
+];
 
 /** Every field that config.json knows, asked of the parser itself. */
 const knownFields = (inside?: string): string[] => {
@@ -95,7 +100,7 @@ describe.each(READMES)("%s", (file) => {
   });
 
   test("blocks marked sh are for other machines: bash can read them and the files they name are there", async () => {
-    const elsewhere = /^(sudo|systemctl|pm2|openclaw|docker|nginx)\b/;
+    const elsewhere = /^(sudo|systemctl|pm2|openclaw|docker|nginx|npx|sha256sum|tar)\b/;
     for (const { text, line } of blocksOf(await read(file)).filter((block) => block.lang === "sh")) {
       const parsed = Bun.spawnSync(["bash", "-n", "-c", text]);
       expect(`line ${line}: ${parsed.stderr}`).toBe(`line ${line}: `);
@@ -106,7 +111,8 @@ describe.each(READMES)("%s", (file) => {
 
   test("its OpenClaw commands are those that the test of the real host runs, on the package that is built", async () => {
     const { version } = await Bun.file(join(ROOT, "plugin/package.json")).json();
-    const run = (await read("tests/openclaw/host.test.ts")).replace(/[",\s]+/g, " ");
+    const files = [...new Glob("tests/openclaw/*.ts").scanSync({ cwd: ROOT })];
+    const run = (await Promise.all(files.map(read))).join("\n").replace(/[",\s]+/g, " ");
     const shown = (await read(file)).match(/^openclaw .*$/gm) ?? [];
     expect(shown.length).toBe(4);
     expect(shown[0]).toEndWith(` dist/nexus-openclaw-${version}.tgz`);
@@ -143,17 +149,23 @@ describe.each(READMES)("%s", (file) => {
 });
 
 describe("documents", () => {
-  test("both READMEs have the same sections and the same blocks", async () => {
-    const shape = async (file: string) => {
-      const text = await read(file);
-      return {
-        levels: headingsOf(text).map((line) => line.indexOf(" ")),
-        blocks: blocksOf(text).map((block) => block.lang),
-        links: localLinksOf(text).filter((link) => !link.startsWith("README")),
+  test.each(["README", "docs/operations", "docs/upgrade"])(
+    "%s has the same sections, blocks and links in both languages",
+    async (name) => {
+      const shape = async (file: string) => {
+        const text = await read(file);
+        return {
+          levels: headingsOf(text).map((line) => line.indexOf(" ")),
+          blocks: blocksOf(text).map((block) => block.lang),
+          // Apart from where they name the other language, they lead to the same places.
+          links: localLinksOf(text)
+            .map((link) => link.replace(".en.md", ".md"))
+            .filter((link) => !link.endsWith(`${name.split("/").at(-1)}.md`)),
+        };
       };
-    };
-    expect(await shape("README.en.md")).toEqual(await shape("README.md"));
-  });
+      expect(await shape(`${name}.en.md`)).toEqual(await shape(`${name}.md`));
+    },
+  );
 
   test.each(DOCS)("the links of %s lead somewhere", async (file) => {
     const dead = localLinksOf(await read(file)).filter((link) => !existsSync(join(ROOT, dirname(file), link)));

@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { v2Bot } from "../harness/bots.ts";
 import { api, PASSWORD } from "../harness/client.ts";
 import { BOT_TOKEN, testConfig } from "../harness/config.ts";
+import { blocksOf } from "../harness/markdown.ts";
 import { type RunningProcess, ROOT, startProcess } from "../harness/process.ts";
 import { tempDir, until, within } from "../harness/wait.ts";
 import { own, sh, unpack, useIt } from "./kit.ts";
@@ -138,56 +139,67 @@ describe("upgrading", () => {
 });
 
 describe("nexus backup, and back", () => {
-  test("a backup of a running gateway brings everything back, on this machine or on another", async () => {
-    const cwd = join(folder.path, "backed-up");
-    const running = await startProcess({ run: program, cwd, config: {} });
-    const secrets = { password: PASSWORD, botToken: BOT_TOKEN };
-    const { token } = await useIt(running.url, secrets);
-    const call = api(running.url, token);
-    const headers = { "content-type": "text/plain", "x-filename": "kept.txt" };
-    const { id } = (await call("POST", "/api/attachments", new TextEncoder().encode("kept\n"), { headers })).body;
-    const list = async (url: string) => {
-      const listed = await api(url, token)<{ conversations: { id: string; title: string }[] }>(
-        "GET",
-        "/api/conversations",
-      );
-      return listed.body.conversations.map((one) => `${one.id} ${one.title}`);
-    };
-    const before = await list(running.url);
-    expect(before.length).toBe(1);
+  const secrets = { password: PASSWORD, botToken: BOT_TOKEN };
 
-    const backup = join(folder.path, "backup");
-    await mkdir(backup);
-    const file = join(backup, "nexus.db");
-    const said = await sh([...program, "backup", file, "--config", join(cwd, "config.json")], { cwd: backup, env: {} });
-    expect(said).toContain(file);
-    expect((await Bun.file(file).stat()).mode & 0o777).toBe(0o600);
-    expect(await sh([...program, "backup", file], { cwd, env: {} }).catch(String)).toContain("ended with 1");
-    // What comes after the backup is not in it.
-    await call("POST", "/api/conversations", { title: "later" });
-    await stop(running);
+  test.each(["docs/upgrade.md", "docs/upgrade.en.md"])(
+    "the steps of %s, as printed, bring everything back",
+    async (file) => {
+      const steps = blocksOf(await Bun.file(join(ROOT, file)).text()).filter(({ lang }) => lang === "bash");
+      expect(steps.length).toBe(2);
+      const [backUp, putBack] = steps.map(({ text }) => `set -eu\n${text}`);
+      const bin = join(folder.path, `bin-${file.replaceAll("/", "-")}`);
+      await mkdir(bin);
+      await Bun.write(join(bin, "nexus"), `#!/bin/sh\nexec ${program.join(" ")} "$@"\n`, { mode: 0o755 });
+      const env = { PATH: `${bin}:${process.env.PATH}` };
 
-    // As docs/upgrade.md says it: put both in place under their names, config.json beside them, and start.
-    const back = join(folder.path, "restored");
-    await mkdir(join(back, "data"), { recursive: true });
-    await rename(file, join(back, "data", "nexus.db"));
-    await rename(`${file}.files`, join(back, "data", "files"));
-    await Bun.write(join(back, "config.json"), Bun.file(join(cwd, "config.json")));
-    await rm(cwd, { recursive: true });
-    const restored = await startProcess({ run: program, cwd: back });
-    try {
+      const cwd = join(folder.path, `of-${file.replaceAll("/", "-")}`);
+      const running = await startProcess({ run: program, cwd, config: {} });
+      const { token } = await useIt(running.url, secrets);
+      const call = api(running.url, token);
+      const headers = { "content-type": "text/plain", "x-filename": "kept.txt" };
+      const { id } = (await call("POST", "/api/attachments", new TextEncoder().encode("kept\n"), { headers })).body;
+      const list = async (url: string) => {
+        const listed = await api(url, token)<{ conversations: { id: string; title: string }[] }>(
+          "GET",
+          "/api/conversations",
+        );
+        return listed.body.conversations.map((one) => `${one.id} ${one.title}`);
+      };
+      const before = await list(running.url);
+      expect(before.length).toBe(1);
+
+      await sh(["bash", "-c", backUp!], { cwd, env });
+      expect((await Bun.file(join(cwd, "backup/nexus.db")).stat()).mode & 0o777).toBe(0o600);
+      // A second one under the same name is refused, and the first stays.
+      expect(await sh(["bash", "-c", backUp!], { cwd, env }).catch(String)).toContain("ended with 1");
+      await call("POST", "/api/conversations", { title: "after the backup" });
+      expect((await list(running.url)).length).toBe(2);
+      await stop(running);
+
+      await sh(["bash", "-c", putBack!], { cwd, env });
+      const restored = await startProcess({ run: program, cwd });
       expect(await list(restored.url)).toEqual(before);
       expect((await api(restored.url, token)("GET", `/api/attachments/${id}`)).text).toBe("kept\n");
       expect((await useIt(restored.url, secrets)).content).toBe("echo: hello");
-    } finally {
       await stop(restored);
-    }
-  }, 60_000);
+
+      // Another machine: nothing but the backup.
+      const elsewhere = `${cwd}-elsewhere`;
+      await mkdir(elsewhere);
+      await rename(join(cwd, "backup"), join(elsewhere, "backup"));
+      await rename(join(elsewhere, "backup/config.json"), join(elsewhere, "config.json"));
+      await sh(["bash", "-c", putBack!], { cwd: elsewhere, env });
+      const moved = await startProcess({ run: program, cwd: elsewhere });
+      expect(await list(moved.url)).toEqual(before);
+      expect((await api(moved.url, token)("GET", `/api/attachments/${id}`)).text).toBe("kept\n");
+      await stop(moved);
+    },
+    90_000,
+  );
 
   test("a damaged store is refused with its name and stays as it is; the backup in its place starts", async () => {
     const cwd = join(folder.path, "damaged");
     const running = await startProcess({ run: program, cwd, config: {} });
-    const secrets = { password: PASSWORD, botToken: BOT_TOKEN };
     const { token } = await useIt(running.url, secrets);
     await sh([...program, "backup", "../damaged.backup"], { cwd, env: {} });
     await stop(running);
