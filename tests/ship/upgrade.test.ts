@@ -5,7 +5,7 @@
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { v2Bot } from "../harness/bots.ts";
 import { api, PASSWORD } from "../harness/client.ts";
@@ -149,7 +149,8 @@ describe("nexus backup, and back", () => {
       const [backUp, putBack] = steps.map(({ text }) => `set -eu\n${text}`);
       const bin = join(folder.path, `bin-${file.replaceAll("/", "-")}`);
       await mkdir(bin);
-      await Bun.write(join(bin, "nexus"), `#!/bin/sh\nexec ${program.join(" ")} "$@"\n`, { mode: 0o755 });
+      await Bun.write(join(bin, "nexus"), `#!/bin/sh\nexec ${program.join(" ")} "$@"\n`);
+      await chmod(join(bin, "nexus"), 0o755);
       const env = { PATH: `${bin}:${process.env.PATH}` };
 
       const cwd = join(folder.path, `of-${file.replaceAll("/", "-")}`);
