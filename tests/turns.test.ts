@@ -928,3 +928,26 @@ describe("draining (F5)", () => {
     await within(drained, 3000, "the drain");
   });
 });
+
+test("a bot that answers in the default conversation of another, named or stepping in, does not lose its answer", async () => {
+  const rig = await open();
+  const a = await rig.v2("a");
+  const b = await rig.v2("b");
+  const me = await rig.person();
+  const first = await me.ask("to a", { target: "a" });
+  await first.all();
+  await (await me.ask("to b", { target: "b" })).all();
+  const path = `/api/conversations/${first.conversation}/messages`;
+  await me("POST", path, { clientId: "x", content: "b, what do you say?", target: "b" });
+  await until(() => b.chats.length === 2 && rig.turns.count() === 0, 2000, "the answer of b");
+  expect((await me.messages(first.conversation)).map(({ content, botId }) => [content, botId])).toEqual([
+    ["to a", undefined],
+    ["echo: to a", "a"],
+    ["b, what do you say?", undefined],
+    ["echo: b, what do you say?", "b"],
+  ]);
+  await me("POST", path, { clientId: "y", content: "and now?" });
+  await until(() => b.chats.length === 3 && rig.turns.count() === 0, 2000, "b again: who answered last goes on");
+  expect((await (await me.ask("to a", { target: "a" })).all()).at(-1)?.data.type).toBe("end");
+  expect(a.chats).toHaveLength(2);
+});

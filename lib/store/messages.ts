@@ -25,8 +25,11 @@ export const createMessageWriter = ({ db, ids, now, nextRev }: Omit<StoreBase, "
        $reply_to, $client_id, $usage, $files, $created_at, $updated_at, $rev)`,
   );
   const insertFile = db.prepare("INSERT INTO message_files (message, place, attachment) VALUES (?, ?, ?)");
+  // The default conversation with a bot is an ordinary one once another bot answered in it (named there, or stepping in):
+  // a user has one default per bot, and this one would be a second.
   const touchConversation = db.prepare(
-    `UPDATE conversations SET bot = coalesce($bot, bot), title = $title, titled = $titled, unread = $unread, leaf = $leaf,
+    `UPDATE conversations SET is_default = CASE WHEN $bot IS NULL OR bot = $bot THEN is_default ELSE 0 END,
+       bot = coalesce($bot, bot), title = $title, titled = $titled, unread = $unread, leaf = $leaf,
        last_role = $role, last_text = $text, last_at = $lastAt, updated_at = $at, rev = $rev WHERE id = $id`,
   );
 
