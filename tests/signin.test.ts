@@ -300,6 +300,15 @@ describe("Feishu's two token addresses", () => {
   });
 });
 
+test("Lark is the same platform under a name of its own, in the app that calls itself either", async () => {
+  const mine = await startRig();
+  mine.reload({ signIn: { feishu: undefined, lark: mine.feishu.signIn() } });
+  const browser = createBrowser("feishu");
+  await browser.go(`${mine.url}/`);
+  expect(await browser.me(mine.url)).toMatchObject({ username: "lark:tenant1:on_1", displayName: "张三" });
+  await mine.stop();
+});
+
 test("the proof files of WeCom are served from the config at the root, and no others", async () => {
   const mine = await startRig({ wecom: { verify: { "WW_verify_Abc123.txt": "Abc123" } } });
   const proof = await fetch(`${mine.url}/WW_verify_Abc123.txt`);

@@ -22,7 +22,7 @@ export const startRig = async (options: RigOptions = {}) => {
   const port = freePort();
   const url = `http://127.0.0.1:${port}`;
   const clock = options.now ? { now: options.now } : {};
-  const feishu = startFeishu({ redirects: [`${url}/sign-in/feishu/callback`], ...clock });
+  const feishu = startFeishu({ redirects: ["feishu", "lark"].map((id) => `${url}/sign-in/${id}/callback`), ...clock });
   const dingtalk = startDingTalk({ redirects: [`${url}/sign-in/dingtalk/callback`], ...clock });
   const wecom = startWeCom({ trusted: new URL(url).host, ...clock });
   const configOf = (over: RigOptions): ConfigJson => ({
