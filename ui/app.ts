@@ -4,6 +4,7 @@
  * Owns the wiring between parts, addresses, loading of conversations, what counts as read, and the keys that work everywhere.
  */
 import type { Conversation, Message } from "../lib/protocol.ts";
+import { createAdminDoor } from "./admin-door.ts";
 import { ApiError, createApi } from "./api.ts";
 import { createBar } from "./bar.ts";
 import { createComposer } from "./composer.ts";
@@ -337,9 +338,7 @@ const start = async (): Promise<void> => {
   state.on("bots", () => state.emit("thread", state.current ?? ""));
   state.on("session", () => {
     sidebar.show();
-    if (adminAsked === undefined || !state.user) return;
-    if (state.user.role === "admin") void openAdmin(adminAsked);
-    adminAsked = undefined;
+    admin.asked();
   });
 
   // ── settings ──
@@ -364,32 +363,13 @@ const start = async (): Promise<void> => {
         setTheme,
         setLang,
         notify,
-        admin: () => void openAdmin("overview"),
+        admin: () => void admin.open("overview"),
       });
     } catch {
       toast(t("networkError"));
     }
   };
-  /** The address tells the section while it is open, and is that of the conversation again afterwards. */
-  const openAdmin = async (section: string | undefined): Promise<void> => {
-    setDrawer(false);
-    try {
-      const admin = await import("./admin/admin.ts");
-      await admin.openAdmin(page, section, (at) =>
-        history.replaceState(
-          null,
-          "",
-          at === undefined ? addressOf(state.current) : `${api.standalone ? "#" : ""}/admin/${at}`,
-        ),
-      );
-    } catch {
-      toast(t("networkError"));
-    }
-  };
-  const adminInAddress = (): string | undefined =>
-    /^#?\/admin(?:\/(\w+))?$/.exec(api.standalone ? location.hash : location.pathname)?.[1] ??
-    (/^#?\/admin$/.test(api.standalone ? location.hash : location.pathname) ? "overview" : undefined);
-  let adminAsked = adminInAddress();
+  const admin = createAdminDoor(page, { addressOf: () => addressOf(state.current), opening: () => setDrawer(false) });
   keep.onChange((key, value) => {
     if (key === "theme") root.dataset.theme = value ?? "system";
     if (key === "lang" && value) {

@@ -125,7 +125,7 @@ export const buildPage = async (options: BuildOptions = {}): Promise<PageFile[]>
   const minify = options.minify ?? true;
   const standalone = options.standalone === true;
   try {
-    const adminStyle = await styles(minify, "admin", ["admin"]);
+    const adminStyle = await styles(minify, "admin", ["admin", "admin-table"]);
     const [{ entry, files }, style, html] = await Promise.all([
       scripts(minify, standalone ? ["app", "early"] : ["app"], adminStyle),
       styles(minify, "style", STYLES),

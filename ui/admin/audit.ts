@@ -21,7 +21,7 @@ export const createAuditLog = (admin: Admin): Section => {
   const list = h("div", {});
   const more = button(t("more"), () => fetchPage(next));
   const csv = button(t("csv"), () => admin.download("/api/admin/export/audit.csv", "nexus-audit.csv"));
-  const element = h("section", {}, h("div.tools", {}, action, who, csv), list, more);
+  const element = h("section", {}, h("div.admin-tools", {}, action, who, csv), list, more);
   const columns: Column[] = [
     { label: t("at") },
     { label: t("actor") },

@@ -26,7 +26,7 @@ export const createBots = (admin: Admin): Section => {
     "section",
     {},
     h(
-      "div.tools",
+      "div.admin-tools",
       {},
       button(t("addBot"), () => addBot(admin, load), "primary"),
     ),

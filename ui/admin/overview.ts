@@ -16,8 +16,9 @@ export const createOverview = (admin: Admin): Section => {
     ms === undefined ? "–" : ms < 1000 ? `${number(Math.round(ms))} ms` : page.i18n.span(ms);
   const up = (ms: number): string => {
     const minutes = Math.floor(ms / 60_000);
-    if (minutes < 60) return `${minutes} min`;
-    return minutes < 2880 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${Math.floor(minutes / 1440)} d`;
+    if (minutes < 60) return page.i18n.span(Math.max(1000, ms));
+    const hours = Math.floor(minutes / 60);
+    return hours < 48 ? t("upHours", { h: hours, m: minutes % 60 }) : t("upDays", { d: Math.floor(hours / 24) });
   };
 
   const tiles: Tile[] = [

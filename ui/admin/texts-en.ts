@@ -25,6 +25,8 @@ export const ADMIN_EN: Record<keyof typeof ADMIN_ZH, string> = {
   yes: "Yes",
 
   upFor: "Up {t} · version {v} · time zone {zone}",
+  upHours: "{h} h {m} min",
+  upDays: "{d} days",
   draining: "Stopping: no new messages are taken",
   tileOpen: "Being answered",
   tileQueued: "{n} queued",

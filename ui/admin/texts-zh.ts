@@ -23,6 +23,8 @@ export const ADMIN_ZH = {
   yes: "是",
 
   upFor: "已运行 {t} · 版本 {v} · 时区 {zone}",
+  upHours: "{h} 小时 {m} 分",
+  upDays: "{d} 天",
   draining: "正在停止，不再接受新消息",
   tileOpen: "正在回答",
   tileQueued: "排队 {n}",

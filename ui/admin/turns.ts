@@ -61,6 +61,7 @@ export const createTurns = (admin: Admin): Section => {
     if (!answer) return;
     show(answer.turns);
     grid.hidden = answer.turns.length === 0;
+    head.hidden = answer.turns.length > 0 && answer.queued === 0;
     setText(
       head,
       answer.turns.length === 0 ? t("noTurns") : answer.queued > 0 ? t("queuedNow", { n: answer.queued }) : "",

@@ -26,7 +26,7 @@ export const createUsage = (admin: Admin): Section => {
   const csv = button(t("csv"), () =>
     admin.download(`/api/admin/export/usage.csv?days=${days.value}`, "nexus-usage.csv"),
   );
-  const element = h("section", {}, h("div.tools", {}, by, days, csv), list);
+  const element = h("section", {}, h("div.admin-tools", {}, by, days, csv), list);
 
   const load = async (again = false): Promise<void> => {
     const answer = await admin.read<{ usage: AdminUsageRow[] }>(

@@ -31,7 +31,7 @@ export const createUsers = (admin: Admin): Section => {
     "section",
     {},
     h(
-      "div.tools",
+      "div.admin-tools",
       {},
       search,
       button(t("addUser"), () => addUser(admin, load), "primary"),
