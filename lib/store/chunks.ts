@@ -16,14 +16,19 @@ const toStored = (text: string): string =>
 const fromStored = (text: string): string =>
   text.startsWith(MARK) ? (JSON.parse(text.slice(MARK.length)) as string) : text;
 
+/** Rows dropped in one commit: a few milliseconds. */
+const PRUNE_ROWS = 1000;
+
 export const createChunkLog = ({ db, write }: Pick<StoreBase, "db" | "write">) => {
   const insertChunk = db.prepare("INSERT INTO chunks (turn, generation, seq, text) VALUES (?, ?, ?, ?)");
   const turnSeq = db.prepare("UPDATE turns SET seq = ?, generation = ?, state = 'streaming' WHERE id = ?");
   const chunksOf = db.prepare<{ generation: number; text: string }, [number]>(
     "SELECT generation, text FROM chunks WHERE turn = ? ORDER BY id",
   );
+  // From the front to the first chunk of an open turn; CROSS JOIN keeps that order, so the walk ends there.
   const pruneChunks = db.prepare(
-    "DELETE FROM chunks WHERE id < coalesce((SELECT min(c.id) FROM turns t JOIN chunks c ON c.turn = t.id WHERE t.ended_at IS NULL), 9e18)",
+    `DELETE FROM chunks WHERE id < (SELECT min(id) FROM chunks) + ? AND id < coalesce(
+       (SELECT c.id FROM chunks c CROSS JOIN turns t ON t.id = c.turn WHERE t.ended_at IS NULL ORDER BY c.id LIMIT 1), 9e18)`,
   );
 
   return {
@@ -45,9 +50,8 @@ export const createChunkLog = ({ db, write }: Pick<StoreBase, "db" | "write">) =
         .join(""),
 
     /** Drops the chunks of ended turns. Append-only and pruned from the front: cheaper than deleting per turn. */
-    prune: (): Promise<void> =>
-      write(() => {
-        pruneChunks.run();
-      }),
+    prune: async (): Promise<void> => {
+      while ((await write(() => pruneChunks.run(PRUNE_ROWS).changes)) > 0);
+    },
   };
 };

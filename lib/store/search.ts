@@ -19,7 +19,7 @@ const WORDS = /[\p{L}\p{N}\p{M}]+/gu;
 /** Index at most this much of one message: beyond it is data, not something a person remembers. */
 const MAX_CHARS = 200_000;
 /** One commit of indexing: at most so many messages, and characters unless one alone has more. */
-const BATCH = 50;
+const BATCH = 200;
 const BATCH_CHARS = 20_000;
 /** Conversations per read. */
 const PAGE = 100;
