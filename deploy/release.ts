@@ -1,6 +1,7 @@
 /**
  * `bun run release [--out FOLDER] [--only NAME,NAME]`: everything a release consists of, by default into dist/release:
- * one archive per machine, the npm packages, the OpenClaw plugin, and SHA256SUMS over all of them.
+ * one archive per machine, the npm packages, the OpenClaw plugin, SHA256SUMS over all of them, and RELEASE, which says of
+ * which version and commit they are.
  *
  * Must stay true: the same commit in the same folder gives the same bytes. What could not be built is named on the last
  * lines and makes the exit code 1; what was built stays. Refuses to publish: it only writes files.
@@ -94,7 +95,8 @@ const main = async (): Promise<number> => {
 
   written.sort((a, b) => (a.name < b.name ? -1 : 1));
   await Bun.write(join(out, "SHA256SUMS"), written.map(({ name, sha256 }) => `${sha256}  ${name}\n`).join(""));
-  console.log(`${written.length} files and SHA256SUMS in ${out}`);
+  await Bun.write(join(out, "RELEASE"), `nexus ${made} ${at}\n`);
+  console.log(`${written.length} files, SHA256SUMS and RELEASE in ${out}`);
   for (const line of missing) console.error(`not built: ${line}`);
   return missing.length ? 1 : 0;
 };

@@ -8,6 +8,7 @@
 import { appendFileSync, existsSync, statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { commit } from "../../deploy/compile.ts";
 import { type Target, TARGETS } from "../../deploy/targets.ts";
 import { v1Bot } from "../harness/bots.ts";
 import { api, login } from "../harness/client.ts";
@@ -65,10 +66,14 @@ const newestSource = async (): Promise<number> => {
   return Math.max(...files.map((file) => statSync(join(ROOT, file), { throwIfNoEntry: false })?.mtimeMs ?? 0));
 };
 
-/** The folder with a release of this very source: the one in dist/ if nothing changed since, else a new one. */
+/** The folder with a release of this very source and commit: the one in dist/ if nothing changed since, else a new one. */
 export const release = async (): Promise<string> => {
-  const sums = Bun.file(join(RELEASE, "SHA256SUMS"));
-  if (!(await sums.exists()) || sums.lastModified < (await newestSource())) await buildRelease();
+  const made = Bun.file(join(RELEASE, "RELEASE"));
+  const fresh =
+    (await made.exists()) &&
+    made.lastModified >= (await newestSource()) &&
+    (await made.text()) === `nexus ${await version()} ${commit()}\n`;
+  if (!fresh) await buildRelease();
   return RELEASE;
 };
 

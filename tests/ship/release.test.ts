@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { type Target, TARGETS } from "../../deploy/targets.ts";
 import { startProcess } from "../harness/process.ts";
 import { tempDir, within } from "../harness/wait.ts";
+import { checkSignature } from "./macho.ts";
 import {
   archiveOf,
   buildRelease,
@@ -82,6 +83,14 @@ describe.each(TARGETS.filter(({ platform }) => platform !== "win32"))("the archi
       for (const [, path] of (await Bun.file(join(at, readme)).text()).matchAll(/\]\(((?:docs|deploy)\/[^)#\s]+)/g))
         if (!path!.endsWith("Dockerfile")) expect(`${path} ${existsSync(join(at, path!))}`).toBe(`${path} true`);
   });
+});
+
+test("the signature of the macos-arm64 program fits its bytes, without which Apple silicon starts nothing", async () => {
+  const target = TARGETS.find(({ name }) => name === "macos-arm64")!;
+  const binary = join(await unpack(target, join(folder.path, target.name)), target.executable);
+  const { pages, wrong } = checkSignature(await Bun.file(binary).bytes());
+  expect(pages).toBeGreaterThan(1000);
+  expect(wrong).toBe(0);
 });
 
 test("the archive of windows-x64 is a zip that another program reads, with a Windows program in it", async () => {
