@@ -100,6 +100,29 @@ describe("people", () => {
     expect((await next("GET", "/api/keys")).body).toEqual({ keys: [] });
   });
 
+  test("a name that left conversations with config.json is not given to somebody else, and two at once make one person", async () => {
+    const { url, admin, bot, reload } = await open();
+    await bot("b");
+    const user = api(url, await login(url, "user1"));
+    await user("POST", "/api/chat", { message: "mine" });
+    const key = (await user<{ key: string }>("POST", "/api/keys", { name: "k", scope: "all" })).body.key;
+    reload({ users: { admin: { password: PASSWORD, role: "admin" }, temp: { password: PASSWORD } } });
+    const again = api(url, await login(url));
+    expect((await again("POST", "/api/admin/users", { username: "user1" })).status).toBe(409);
+    expect((await api(url, key)("GET", "/api/me")).status).toBe(401);
+    const temp = api(url, await login(url, "temp"));
+    const tempKey = (await temp<{ key: string }>("POST", "/api/keys", { name: "k" })).body.key;
+    await again("PATCH", "/api/admin/users/temp", { disabled: true });
+    reload({ users: { admin: { password: PASSWORD, role: "admin" } } });
+    const made = await Promise.all(
+      Array.from({ length: 5 }, () => again<{ password: string }>("POST", "/api/admin/users", { username: "temp" })),
+    );
+    const won = made.filter(({ status }) => status === 201);
+    expect(won).toHaveLength(1);
+    await login(url, "temp", won[0]!.body.password);
+    expect((await api(url, tempKey)("GET", "/api/bots")).status).toBe(401);
+  });
+
   test("a user of config.json can be disabled and limited, not removed or renamed", async () => {
     const { url, admin } = await open();
     expect((await admin("DELETE", "/api/admin/users/user1")).status).toBe(409);

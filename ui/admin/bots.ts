@@ -5,6 +5,7 @@ import { h } from "../dom.ts";
 import { cleanName } from "../page.ts";
 import {
   button,
+  changed,
   field,
   named,
   numberOf,
@@ -189,6 +190,13 @@ const openBot = (admin: Admin, bot: AdminBot, done: () => Promise<void>): void =
     ),
     h("div.actions", {}, h("button.primary", { type: "submit" }, t("save"))),
   );
+  const values = () => ({
+    name: name.value.trim() || null,
+    users: who.users(),
+    pools: listOf(pools),
+    maxConcurrency: numberOf(concurrency) || null,
+  });
+  const before = values();
   const finish = async (note: string): Promise<void> => {
     page.toast(note);
     dialog.close();
@@ -196,13 +204,8 @@ const openBot = (admin: Admin, bot: AdminBot, done: () => Promise<void>): void =
   };
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const saved = await call("PATCH", path, {
-      name: name.value.trim() || null,
-      users: who.users(),
-      pools: listOf(pools),
-      maxConcurrency: numberOf(concurrency) || null,
-    });
-    if (saved) await finish(t("saved"));
+    const change = changed(before, values());
+    if (Object.keys(change).length === 0 || (await call("PATCH", path, change))) await finish(t("saved"));
   });
   const disconnect = async (instance?: string): Promise<void> => {
     const answer = await call<{ disconnected: number }>("POST", `${path}/disconnect`, { instance });

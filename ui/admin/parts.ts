@@ -162,6 +162,12 @@ export const textInput = (
 export const selectInput = (options: [value: string, label: string][], value: string): HTMLSelectElement =>
   h("select", {}, ...options.map(([key, label]) => h("option", { value: key, selected: key === value }, label)));
 
+/** What of `after` is not as it was: what nobody touched is not sent, so it stays as config.json says. */
+export const changed = <T extends object>(before: T, after: T): Partial<T> =>
+  Object.fromEntries(
+    Object.entries(after).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(before[key as keyof T])),
+  ) as Partial<T>;
+
 /** The number in a field; null for an empty one, undefined for what is no whole number from 0. */
 export const numberOf = (input: HTMLInputElement): number | null | undefined => {
   const text = input.value.trim();

@@ -5,6 +5,7 @@ import { h, setText } from "../dom.ts";
 import { cleanName } from "../page.ts";
 import {
   button,
+  changed,
   field,
   named,
   numberOf,
@@ -185,15 +186,20 @@ const openUser = (admin: Admin, user: AdminPerson, done: () => Promise<void>): v
     user.source !== "sign-in" && field("password", t("passwordNew"), password, t("passwordKeep")),
     h("div.actions", {}, submit),
   );
+  const values = () => ({
+    ...(!inConfig && { displayName: displayName.value.trim() || user.username }),
+    ...(!inConfig && !own && { role: role.value }),
+    messagesPerDay: numberOf(perDay),
+    turnsAtOnce: numberOf(atOnce),
+  });
+  const before = values();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const saved = await call("PATCH", path, {
-      ...(!inConfig && { displayName: displayName.value.trim() || user.username }),
-      ...(!inConfig && !own && { role: role.value }),
-      messagesPerDay: numberOf(perDay),
-      turnsAtOnce: numberOf(atOnce),
+    const change = {
+      ...changed(before, values()),
       ...(password.value && { password: password.value }),
-    });
+    };
+    const saved = Object.keys(change).length === 0 || (await call("PATCH", path, change));
     if (!saved) return;
     page.toast(t("saved"));
     dialog.close();

@@ -39,6 +39,9 @@ const weak = (): Reject =>
 export const adminUserRoutes = (gate: Gate, done: Done): Route[] => {
   const { people, sessions, streams, turns, store, quota, settled, now } = gate;
 
+  /** Names whose password is being hashed: two requests must not make the same person. */
+  const making = new Set<string>();
+
   const counts = () => {
     const signedIn = new Map<string, number>();
     for (const { user, expiresAt } of sessions.all())
@@ -91,6 +94,15 @@ export const adminUserRoutes = (gate: Gate, done: Done): Route[] => {
         zh: "不能停用、删除自己或取消自己的管理员身份；请另一位管理员来做",
         en: "You cannot disable, remove or demote yourself; ask another admin",
       });
+  };
+
+  /** A user that was taken out of config.json left conversations: they are not for another person of that name. */
+  const checkUnused = async (username: string): Promise<void> => {
+    if ((await store.conversations.list(username, 1)).rows.length === 0) return;
+    throw new Reject("conflict", {
+      zh: "以前有过这个用户名，那个人的对话还在；请换一个用户名",
+      en: "Somebody had this username before and their conversations are still here; choose another one",
+    });
   };
 
   const dropConversations = async (username: string): Promise<void> => {
@@ -162,13 +174,22 @@ export const adminUserRoutes = (gate: Gate, done: Done): Route[] => {
           role,
           ...limits
         } = newUserBody(await call.body(SMALL_BODY));
-        if (people.find(username))
+        if (people.find(username) || making.has(username))
           throw new Reject("conflict", { zh: `用户 ${username} 已存在`, en: `The user ${username} exists` });
+        await checkUnused(username);
         if (password !== undefined && isWeak(password, username)) throw weak();
         const made = password ?? makePassword();
-        const hash = await hashPassword(made);
-        await people.add({ username, displayName, password: hash, ...(role === "admin" && { role }) });
-        await people.change(username, limits);
+        making.add(username);
+        try {
+          const hash = await hashPassword(made);
+          // Whoever had this name before may have left keys and settings.
+          await people.remove(username);
+          sessions.forgetKeys(username);
+          await people.add({ username, displayName, password: hash, ...(role === "admin" && { role }) });
+          await people.change(username, limits);
+        } finally {
+          making.delete(username);
+        }
         await done(call, {
           action: "person_added",
           target: username,
