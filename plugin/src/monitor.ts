@@ -10,8 +10,8 @@ import { connectBot, type Bot, type BotState } from "../client.ts";
 import { reconnectRange, tokenStatus, tokenText, type NexusAccount } from "./config.ts";
 import { createInbound, type InboundLog } from "./inbound.ts";
 
-/** Running turns get this long to end when the account stops. */
-const STOP_MS = 5000;
+/** Running turns get this long to end when the account stops: the host itself waits 5 s for all of it. */
+const STOP_MS = 3000;
 
 /** What the host gives to an account that starts. */
 export type StartContext = Parameters<
