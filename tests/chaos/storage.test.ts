@@ -4,7 +4,7 @@
  * Linux: the small disk is a tmpfs in a mount namespace of the gateway's own, reached from here through /proc, gone with it.
  */
 import { expect, test } from "bun:test";
-import { chmodSync, chownSync, copyFileSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { api, BOT_TOKEN, ROOT, startProcess, tempDir, until, v2Bot, within, type RunningProcess } from "../harness.ts";
 import { upload } from "../harness/files.ts";

@@ -11,8 +11,12 @@ export const types = (reader: Reader): string[] => reader.events.map(({ data }) 
 export const of = <T extends UserEvent["type"]>(items: { data: UserEvent }[], type: T): EventOf<T>[] =>
   items.map(({ data }) => data).filter((data): data is EventOf<T> => data.type === type);
 
-/** Makes something happen last, and waits until `reader` was told: everything before it has been told then too. */
+/**
+ * Makes something happen last, and waits until `reader` was told: everything before it has been told then too. Not before
+ * `hello`: what happens until then comes with the conversations of the catching up, ahead of the messages.
+ */
 export const settle = async (reader: Reader, who: Person): Promise<string> => {
+  await reader.find(({ type }) => type === "hello");
   const title = `mark ${crypto.randomUUID()}`;
   await who.conversation({ title });
   return (await reader.find((event) => event.type === "conversation" && event.conversation.title === title)).id;
