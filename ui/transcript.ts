@@ -410,10 +410,8 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     jump,
     lastId: () => lastStored(items),
     openTurn: () =>
-      items
-        .map((item) => item.turn)
-        .filter((turn) => turn && !turn.stopped)
-        .at(-1),
+      // From the state itself: whoever asks on a change must not depend on the drawing, which comes a moment later.
+      [...state.turns.values()].filter((turn) => turn.conversationId === state.current && !turn.stopped).at(-1),
     lastBot: () => items.filter((item) => item.message.role === "bot").at(-1)?.message.botId,
     lastOwn: () => items.filter((item) => item.message.role === "user" && !item.unsent).at(-1)?.message,
     text: () =>

@@ -11,6 +11,7 @@ import {
   type Gateway,
   gateway,
   launch,
+  mainThreadTasks,
   openPage,
   type Page,
   PHONE,
@@ -143,7 +144,8 @@ describe("a conversation of 2,000 messages", () => {
     console.log(`prepending ${moves.length} pages moved the view by at most ${Math.max(...moves).toFixed(2)} px`);
     expect(Math.max(...moves)).toBeLessThanOrEqual(1);
 
-    const paint = await page.evaluate<number[]>(`new Promise(async (done) => {
+    const endTyping = await mainThreadTasks(page);
+    await page.evaluate<number[]>(`new Promise(async (done) => {
       const field = document.getElementById("composer");
       field.focus();
       const out = [];
@@ -156,7 +158,9 @@ describe("a conversation of 2,000 messages", () => {
       }
       done(out.sort((a, b) => a - b));
     })`);
-    const p95 = paint[Math.floor(paint.length * 0.95)]!;
+    const typing = (await endTyping()).sort((a, b) => a - b);
+    const p95 = typing[Math.floor(typing.length * 0.95)]!;
+    const worst = typing.at(-1)!;
     const layout = await page.evaluate<number>(`(() => {
       document.querySelector(".column").style.maxWidth = "560px";
       const begin = performance.now();
@@ -164,9 +168,9 @@ describe("a conversation of 2,000 messages", () => {
       return performance.now() - begin;
     })()`);
     console.log(
-      `1,050 messages: key to paint p95 ${p95.toFixed(1)} ms, layout at another width ${layout.toFixed(1)} ms`,
+      `1,050 messages: tasks while typing p95 ${p95.toFixed(1)} ms, worst ${worst.toFixed(1)} ms, layout at another width ${layout.toFixed(1)} ms`,
     );
-    expect(p95).toBeLessThanOrEqual(50);
+    expect(worst).toBeLessThanOrEqual(50);
     expect(layout).toBeLessThanOrEqual(50);
     await context.close();
   }, 90_000);

@@ -142,3 +142,37 @@ export const finished = (page: Page, count = 1, ms = 10_000): Promise<void> =>
 /** Text of an element. */
 export const textOf = (page: Page, selector: string): Promise<string> =>
   page.evaluate<string>(`document.querySelector(${JSON.stringify(selector)})?.textContent ?? ""`);
+
+/**
+ * Records the tasks of the page's main thread; the returned function ends it and gives how much CPU each took, in ms. CPU and
+ * not the clock, because what else runs on this machine is not the page's doing.
+ */
+export const mainThreadTasks = async (page: Page): Promise<() => Promise<number[]>> => {
+  type Trace = {
+    ph: string;
+    name: string;
+    pid: number;
+    tid: number;
+    dur?: number;
+    tdur?: number;
+    args: { name?: string };
+  };
+  const cdp = await page.context().newCDPSession(page);
+  const events: Trace[] = [];
+  cdp.on("Tracing.dataCollected", (part) => events.push(...(part.value as unknown as Trace[])));
+  await cdp.send("Tracing.start", {
+    transferMode: "ReportEvents",
+    traceConfig: { includedCategories: ["toplevel", "__metadata"] },
+  });
+  return async () => {
+    const complete = new Promise<void>((done) => cdp.once("Tracing.tracingComplete", () => done()));
+    await cdp.send("Tracing.end");
+    await complete;
+    const main = new Set(
+      events.filter((e) => e.ph === "M" && e.args.name === "CrRendererMain").map((e) => `${e.pid}/${e.tid}`),
+    );
+    const tasks = events.filter((e) => e.ph === "X" && e.name.endsWith("RunTask") && main.has(`${e.pid}/${e.tid}`));
+    if (tasks.length === 0) throw new Error("the trace has no tasks: what this measures is gone");
+    return tasks.map((e) => (e.tdur ?? e.dur ?? 0) / 1000);
+  };
+};

@@ -53,9 +53,11 @@ const shot = async (page: Page, name: string): Promise<void> => {
   console.log(name);
 };
 
-const talk = async (page: Page): Promise<void> => {
+const talk = async (page: Page, name: string): Promise<void> => {
   await send(page, "@火山巡检 看一下服务器情况，磁盘超过 70% 的列出来");
   await finished(page, 1);
+  await page.waitForSelector(".h-comment");
+  await shot(page, name);
   await send(page, "@Claude 有什么建议？");
   await waitFor(page, "document.querySelector('.streaming')?.textContent.length > 20");
 };
@@ -93,8 +95,8 @@ const main = async (): Promise<void> => {
           );
       await page.waitForSelector(".bot-row");
       await shot(page, `empty${suffix}`);
-      await talk(page);
-      await shot(page, `desk${suffix}`);
+      await talk(page, `code${suffix}`);
+      await shot(page, `streaming${suffix}`);
       await page.click(".send[data-mode=stop]");
       await desk.close();
 
@@ -106,8 +108,8 @@ const main = async (): Promise<void> => {
       await signIn(small, gate.url);
       await small.waitForSelector(".bot-row");
       await shot(small, `phone-empty${suffix}`);
-      await talk(small);
-      await shot(small, `phone${suffix}`);
+      await talk(small, `phone${suffix}`);
+      await shot(small, `phone-streaming${suffix}`);
       await small.click(".menu-button");
       await shot(small, `phone-list${suffix}`);
       await small.keyboard.press("Escape");
