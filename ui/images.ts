@@ -94,7 +94,7 @@ export const createImages = (page: Page, changed: () => void): Images => {
         setState(entry, "uploading");
       }
       const jpeg = entry.blob.type === "image/jpeg" && entry.blob !== entry.file;
-      const name = jpeg ? entry.name.replace(/\.\w+$/, "") + ".jpg" : entry.name;
+      const name = jpeg ? `${entry.name.replace(/\.\w+$/, "")}.jpg` : entry.name;
       const answer = await page.api.upload<Attachment | { attachment: Attachment }>(
         "/api/attachments",
         entry.blob,

@@ -52,6 +52,7 @@ export const createKeep = (): Keep => {
     cookie: (name, value) => {
       const secure = location.protocol === "https:" ? "; Secure" : "";
       const age = value === undefined ? 0 : 31_536_000;
+      // biome-ignore lint/suspicious/noDocumentCookie: the newer Cookie Store exists only on https and not in older engines
       document.cookie = `nexus_${name}=${value ?? ""}; Path=/; Max-Age=${age}; SameSite=Lax${secure}`;
     },
     onChange: (listener) =>

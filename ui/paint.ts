@@ -39,7 +39,8 @@ export const createPaint = (): { settled: (node: Node) => void } => {
   };
 
   const load = (): void => {
-    loading ??= import("./highlight.ts")
+    if (loading) return;
+    loading = import("./highlight.ts")
       .then(({ createPainter }) => {
         painter = createPainter();
         schedule();

@@ -115,7 +115,6 @@ describe("a conversation of 2,000 messages", () => {
       const m = [...document.querySelectorAll(".msg")].find((e) => e.getBoundingClientRect().bottom > s + 1);
       return { id: m.dataset.id, top: m.getBoundingClientRect().top, count: document.querySelectorAll(".msg").length };
     })()`;
-    type Anchor = { id: string; top: number; count: number };
     await page.mouse.move(700, 400);
     await page.mouse.wheel(0, -300);
     await page.waitForSelector(".latest:not([hidden])");

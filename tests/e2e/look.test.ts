@@ -392,8 +392,8 @@ describe("budgets", () => {
       );
       await fresh.close();
       const kb = (n: number | undefined): number => (n ?? 0) / 1000;
-      const total = kb(sizes["Document"]) + kb(sizes["Stylesheet"]) + kb(sizes["Script"]);
-      return { ...v, requests, total, scripts: kb(sizes["Script"]) };
+      const total = kb(sizes.Document) + kb(sizes.Stylesheet) + kb(sizes.Script);
+      return { ...v, requests, total, scripts: kb(sizes.Script) };
     };
     // The best of three: what else this machine does at the moment is not the page's time.
     let v = await measure();

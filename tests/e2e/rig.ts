@@ -10,7 +10,7 @@ import { BOT_TOKEN, type ConfigJson, PASSWORD, startGateway, until } from "../ha
 import { findChromium } from "../harness/needs.ts";
 
 export { until, PASSWORD };
-export type { Browser, BrowserContext, Page, Turn };
+export type { Browser, BrowserContext, BrowserContextOptions, Page, Turn };
 
 /** D and M of facts/chat-page.md. */
 export const DESK: BrowserContextOptions = { viewport: { width: 1280, height: 800 }, locale: "zh-CN" };
