@@ -101,7 +101,7 @@ describe("people", () => {
   });
 
   test("a name that left conversations with config.json is not given to somebody else, and two at once make one person", async () => {
-    const { url, admin, bot, reload } = await open();
+    const { url, bot, reload } = await open();
     await bot("b");
     const user = api(url, await login(url, "user1"));
     await user("POST", "/api/chat", { message: "mine" });

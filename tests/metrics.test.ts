@@ -5,7 +5,7 @@ import { createMetrics } from "../lib/metrics.ts";
 import type { Overview } from "../lib/protocol/admin.ts";
 import { join } from "node:path";
 import { statusLines } from "../lib/cli/status.ts";
-import { api, BOT_TOKEN, freePort, login, ROOT, startGateway, tempDir, v2Bot } from "./harness.ts";
+import { api, BOT_TOKEN, freePort, login, ROOT, startGateway, tempDir, until, v2Bot } from "./harness.ts";
 
 type Sample = { value?: string; labels?: Record<string, string>; buckets?: Record<string, string>; count?: string };
 type Family = { name: string; help: string; type: string; metrics: Sample[] };
@@ -91,7 +91,8 @@ describe("the numbers", () => {
     expect(first.count).toBe("3");
     expect(first.buckets!["+Inf"]).toBe("3");
     expect(now.get("nexus_turn_seconds")!.metrics[0]!.count).toBe("3");
-    expect(Number(now.get("nexus_event_loop_delay_seconds")!.metrics[0]!.count)).toBeGreaterThan(0);
+    const looked = async () => Number((await scrape(url)).get("nexus_event_loop_delay_seconds")!.metrics[0]!.count) > 0;
+    await until(looked, 5000, "the event loop to be looked at"); // every 50 ms
   });
 
   test("the admin page, nexus status and /metrics say the same", async () => {
@@ -163,12 +164,12 @@ test("the delay of the event loop is what a blocked loop costs", async () => {
   const stop = metrics.probe();
   undo.push(stop);
   await Bun.sleep(60);
-  const until = performance.now() + 150;
-  while (performance.now() < until);
+  const blockedUntil = performance.now() + 150;
+  while (performance.now() < blockedUntil);
   await Bun.sleep(60);
   const { max } = metrics.summary().loopDelayMs;
   expect(max).toBeGreaterThan(90);
-  expect(max).toBeLessThan(400);
+  expect(max).toBeLessThan(1500);
 });
 
 test("a request id goes into the log and to a v2 bot: the sender's where it is a plain one, else a new one", async () => {
