@@ -210,6 +210,30 @@ describe("a bot goes on by seq", () => {
     expect(peek("SELECT 1 FROM message_files")).toHaveLength(4);
   });
 
+  test("while a file is on its way to disk, the frame it came in is not acked, and the end waits", async () => {
+    const rig = await rigs.open();
+    const { attachments } = rig.gateway.gate.store;
+    const { add } = attachments;
+    const gate = Promise.withResolvers<void>();
+    attachments.add = async (file) => {
+      await gate.promise;
+      return add(file);
+    };
+    const bot = await rig.v2("a", {}, hold);
+    const turn = await (await rig.person()).ask("hi");
+    const chat = await bot.waitFor("chat");
+    const data = Buffer.from("file").toString("base64");
+    bot.write(chat, "x".repeat(5000), { attachments: [{ name: "a.txt", mime: "text/plain", data }] });
+    bot.write(chat, "y".repeat(5000));
+    await until(() => shown(turn.events).length === 10_000, 2000, "the reader to have the text");
+    await Bun.sleep(300); // longer than a batch waits
+    expect(bot.frames.some(({ type }) => type === "ack")).toBe(false);
+    gate.resolve();
+    expect(await bot.waitFor("ack")).toMatchObject({ seq: 2 });
+    bot.end(chat, "");
+    await turn.all();
+  });
+
   test("the last seq of a finished turn is acked again for a day, and not to others", async () => {
     const rig = await rigs.open({ botTimeout: 1e9, pingInterval: 5e8 });
     const bot = await rig.v2("a", {}, hold);
@@ -497,12 +521,13 @@ describe("a disk that refuses", () => {
     const chat = await bot.waitFor("chat");
     const log = store.turns.log;
     let refused = 0;
-    store.turns.log = () => {
+    store.turns.log = async () => {
       refused++;
-      return Promise.reject(new Reject("storage_failed"));
+      await Bun.sleep(100);
+      throw new Reject("storage_failed");
     };
     bot.write(chat, "one ");
-    await until(() => refused > 0, 2000, "a refusal");
+    await until(() => refused > 0, 2000, "a try that is going to be refused");
     const large = "x".repeat(5000);
     for (let i = 0; i < 20; i++) bot.write(chat, large);
     bot.write(chat, " two");

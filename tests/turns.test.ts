@@ -236,13 +236,26 @@ describe("failing over", () => {
     });
     await turn.find(({ type }) => type === "attachment");
     await turn.find(({ type }) => type === "chunk");
-    // One more file is on its way to disk while the connection goes.
-    first.write(chat, " more", { attachments: [{ name: "late.png", mime: "image/png", data: png(2, 200_000) }] });
+    // Two more files are on their way to disk while the connection goes; one arrives before the second's end, one after.
+    const { attachments } = rig.gateway.gate.store;
+    const { add } = attachments;
+    const gates = { "late1.png": Promise.withResolvers<void>(), "late2.png": Promise.withResolvers<void>() };
+    attachments.add = async (file) => {
+      await gates[file.name as keyof typeof gates]?.promise;
+      return add(file);
+    };
+    for (const name of Object.keys(gates))
+      first.write(chat, " more", { attachments: [{ name, mime: "image/png", data: png(2) }] });
+    await until(() => [...rig.turns.all()][0]?.storing.size === 2, 2000, "two files on their way");
     first.cut();
     const again = await second.waitFor("chat");
     second.write(again, "second", { attachments: [{ name: "second.png", mime: "image/png", data: png(3) }] });
+    await turn.find(({ attachment }) => attachment?.name === "second.png");
+    gates["late1.png"].resolve();
+    await Bun.sleep(20);
     second.end(again, " attempt");
     const all = await turn.all();
+    gates["late2.png"].resolve();
     expect(shown(all)).toBe("second attempt");
     expect(all.some(({ data }) => data.type === "replace")).toBe(true);
     const names = all.filter(({ data }) => data.type === "attachment").map(({ data }) => data.attachment?.name);
@@ -296,6 +309,18 @@ describe("failing over", () => {
     await until(() => rig.bots.count() === 1, 2000, "the last one to be back");
     for (const one of [...rig.bots.connections()]) rig.bots.close(one, "no_pong");
     deaths = 100;
+  });
+
+  test("not even when there are many bots: five are enough", async () => {
+    const rig = await open();
+    const mortal = { ack: false, onChat: (_: unknown, self: { cut: () => void }) => self.cut() };
+    await Promise.all(Array.from({ length: 8 }, (_, i) => rig.v2(`bot${i}`, {}, mortal)));
+    const answer = (await rig.person())("POST", "/api/chat", { message: "deadly" });
+    await until(() => rig.bots.count() === 3, 2000, "five to be gone");
+    await Bun.sleep(30);
+    rig.later(60_000);
+    expect((await answer).body.code).toBe("bot_disconnected");
+    expect(rig.bots.count()).toBe(3);
   });
 
   test("a bot of another pool does not inherit", async () => {
