@@ -1,8 +1,10 @@
 /** The admin page, action by action: on a person, on a bot; who finds no way in; on a phone, in English and in the dark. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import type { BrowserContextOptions } from "playwright-core";
 import { connectBot } from "../../plugin/client.ts";
+import { BOT_TOKEN, v1Bot } from "../harness.ts";
 import {
   type Browser,
   DESK,
@@ -264,3 +266,42 @@ test("an admin who comes by the address lands in that section; on a phone rows a
   await dark.page.waitForSelector("[data-action]");
   await shot(dark.page, "19-dark-audit");
 }, 60_000);
+
+test("axe finds nothing serious in any section, light and dark, and in the dialogs of a person and a bot", async () => {
+  const axe = await Bun.file(join(import.meta.dir, "../../node_modules/axe-core/axe.min.js")).text();
+  const gate = await start({ bots: { b: { token: "nxb_a-token-that-is-long-enough", users: ["admin"] } } });
+  const old = await v1Bot(gate.wsUrl, { botId: "old", token: BOT_TOKEN });
+  ends.push(() => old.ws.close());
+  old.send({ type: "reply", id: "r", replyTo: "outbound-9", content: "x", done: true, timestamp: 1 });
+  type Violation = { id: string; impact: string; nodes: { html: string; failureSummary: string }[] };
+  const check = async (page: Page, where: string): Promise<void> => {
+    const found = await page.evaluate<Violation[]>(
+      `axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] }).then((r) => r.violations)`,
+    );
+    const serious = found.filter(({ impact }) => impact === "serious" || impact === "critical");
+    expect([
+      where,
+      serious.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html.slice(0, 200)}`)),
+    ]).toEqual([where, []]);
+  };
+  for (const colorScheme of ["light", "dark"] as const) {
+    const { page } = await visit(gate, { ...DESK, colorScheme });
+    await signIn(page, gate.url);
+    await openAdmin(page);
+    await page.evaluate(axe);
+    for (const name of ["overview", "users", "bots", "turns", "dead", "usage", "audit", "limits"]) {
+      await section(page, name);
+      await sleep(200);
+      await check(page, `${name}, ${colorScheme}`);
+    }
+    await section(page, "users");
+    await page.click("[data-user=admin]");
+    await page.waitForSelector("#admin-user .plain td");
+    await check(page, `a person, ${colorScheme}`);
+    await page.keyboard.press("Escape");
+    await section(page, "bots");
+    await page.click("[data-bot-id=b]");
+    await page.waitForSelector("#admin-bot .person input");
+    await check(page, `a bot, ${colorScheme}`);
+  }
+}, 120_000);

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { mkdir } from "node:fs/promises";
 import type { BrowserContextOptions } from "playwright-core";
 import { connectBot } from "../../plugin/client.ts";
-import { v1Bot } from "../harness.ts";
+import { BOT_TOKEN, v1Bot } from "../harness.ts";
 import {
   type Browser,
   DESK,
@@ -148,7 +148,7 @@ test("from an empty gateway, with the browser only, everything there is to look 
   await finished(person.page);
 
   // What a v1 bot says to nobody.
-  const old = await v1Bot(gate.wsUrl, { botId: "old", token: "nxb_test-token-of-the-harness" });
+  const old = await v1Bot(gate.wsUrl, { botId: "old", token: BOT_TOKEN });
   ends.push(() => old.ws.close());
   old.send({ type: "reply", id: "r", replyTo: "outbound-9", content: "给不知道谁的话", done: true, timestamp: 1 });
   await until(() => gate.gateway.gate.store.inbox.deadCount() > 0 || undefined, 5000, "the dead letter");
