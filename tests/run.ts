@@ -125,12 +125,18 @@ const suite = (
 
 const filesIn = (pattern: string): string[] => [...new Glob(pattern).scanSync({ cwd: ROOT })].sort();
 
+/** These compare medians and count what happens in a span: with the cores full they measure the neighbours. */
+const ALONE = ["tests/passwords.test.ts", "tests/streams-life.test.ts"];
+
 const plan = async (env: Record<string, string>): Promise<Part[]> => {
   const { scripts } = await Bun.file(join(ROOT, "package.json")).json();
   const checks: string[] = scripts.check.split(" && ");
   const parts = checks.map((line) => command(line, ["sh", "-c", line], env));
-  // A process per file, as many at once as there are cores: the files know nothing of each other.
-  parts.push(suite("everyday tests", filesIn("tests/*.test.ts"), env, 5, 20_000, ["--parallel"]));
+  // As many processes as there are cores: the files know nothing of each other. What measures time gets the machine alone.
+  const everyday = filesIn("tests/*.test.ts");
+  const together = everyday.filter((file) => !ALONE.includes(file));
+  parts.push(suite("everyday tests", together, env, 5, 20_000, ["--parallel"]));
+  parts.push(suite("everyday tests of time", ALONE, env, 3, 60_000));
   parts.push(command("build dist/nexus", [process.execPath, "deploy/build.ts"], env));
   const binary = { ...env, NEXUS_RUN: "binary" };
   parts.push(suite("contract of the binary", ["tests/contract.test.ts"], binary, 4, 30_000));
