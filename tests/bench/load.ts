@@ -27,7 +27,6 @@ let errors = 0;
 
 // ── the bot ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const sent = new Map<string, number[]>();
 const bot = new WebSocket(`ws://127.0.0.1:${job.port}/bot-ws`);
 const asked: string[] = [];
 let onAsk: (id: string) => void = (id) => asked.push(id);
@@ -103,7 +102,7 @@ const people = async (count: number): Promise<Person[]> => {
 };
 
 /** Sync requests, one after the other on each of `wide` connections. */
-const rounds = async (path: string, text: string, total: number): Promise<void> => {
+const rounds = async (text: string, total: number): Promise<void> => {
   const all = await people(job.wide);
   let left = total;
   await Promise.all(
@@ -129,7 +128,7 @@ const rounds = async (path: string, text: string, total: number): Promise<void> 
 
 const chats = async (): Promise<number> => {
   onAsk = (id) => say(id, chunk, true, 1);
-  await rounds("/api/chat", request("/api/chat", JSON.stringify({ message: "你好，今天的服务器怎么样？" })), job.count);
+  await rounds(request("/api/chat", JSON.stringify({ message: "你好，今天的服务器怎么样？" })), job.count);
   return job.count;
 };
 
