@@ -1,5 +1,7 @@
 /** The bot socket: who comes in and as what, why connections end, and that no frame is lost in silence. */
 import { afterEach, describe, expect, test } from "bun:test";
+import type { ServerWebSocket } from "bun";
+import { createOutlet } from "../lib/bots/outlet.ts";
 import type { RegisteredFrame } from "../lib/protocol.ts";
 import {
   api,
@@ -523,6 +525,22 @@ describe("slow bots (L3)", () => {
     // What was handed to the socket comes in order and without a hole.
     expect(got.map((text) => Number.parseInt(JSON.parse(text).message, 10))).toEqual(got.map((_, i) => i));
     expect(got.length).toBeLessThanOrEqual(accepted);
+  });
+
+  test("each 0 from send gives the bot up, whether the frame was new or had waited", () => {
+    let buffered = 0;
+    let result = 1;
+    const ws = { getBufferedAmount: () => buffered, send: () => result } as unknown as ServerWebSocket<unknown>;
+    const outlet = createOutlet(ws, () => 1000, fakeClock().now);
+    expect(outlet.send("taken")).toBe(true);
+    result = -1; // queued by the runtime: fine
+    expect(outlet.send("queued")).toBe(true);
+    result = 0;
+    expect(outlet.send("dropped")).toBe(false);
+    buffered = 1001;
+    expect(outlet.send("waits")).toBe(true);
+    buffered = 0;
+    expect(outlet.drained()).toBe(false);
   });
 
   test("a bot that reads again in time loses nothing", async () => {
