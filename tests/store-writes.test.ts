@@ -258,6 +258,32 @@ describe("retention", () => {
 });
 
 describe("a deleted conversation", () => {
+  test("of many messages is emptied in parts that let others come between", async () => {
+    const made = await open();
+    const { store, clock } = made;
+    const { id } = await store.conversations.create("admin", "", "bot");
+    await store.write(() => {
+      const row = store.turns.conversation(id)!;
+      for (let i = 0; i < 1000; i++) {
+        const say = { bot: "bot", botName: "Bot", content: `n${i}`, files: [], turn: null, parent: null };
+        store.turns.appendBotMessage(row, say);
+      }
+    });
+    await store.conversations.delete("admin", id);
+    clock.at += 13_000;
+    let turns = 0;
+    let over = false;
+    const others = (async () => {
+      for (; !over; turns++) await store.write(() => {});
+    })();
+    await store.conversations.sweep(0);
+    over = true;
+    await others;
+    expect(turns).toBeGreaterThan(4);
+    expect(store.turns.conversation(id)!.leaf).toBeNull();
+    await store.conversations.sweep(0);
+  });
+
   test("comes back whole within the undo time, and its words are gone after it", async () => {
     const made = await open();
     const { store, clock } = made;

@@ -17,6 +17,8 @@ export const UNDO_MS = 12_000;
 export const MAX_GAP_ROWS = 1000;
 /** Retention looks at every conversation, so not at each sweep. */
 const RETENTION_MS = 60_000;
+/** Messages emptied in one commit: a few milliseconds. */
+const PURGE_ROWS = 200;
 
 export type ConversationPatch = { title?: string; pinned?: boolean; read?: number };
 
@@ -47,12 +49,13 @@ export const createConversationStore = (
   const setDeleted = db.prepare("UPDATE conversations SET deleted_at = ?, is_default = 0, rev = ? WHERE id = ?");
   const restoreRow = db.prepare("UPDATE conversations SET deleted_at = NULL, rev = ? WHERE id = ?");
   const expired = db.prepare<{ id: number }, [number]>(
-    "SELECT id FROM conversations WHERE deleted_at < ? AND (leaf IS NOT NULL OR title != '') LIMIT 20",
+    "SELECT id FROM conversations WHERE deleted_at < ? AND (leaf IS NOT NULL OR title != '') LIMIT 1",
   );
-  const messageIds = db.prepare<{ id: number }, [number]>("SELECT id FROM messages WHERE conversation = ?");
+  const someMessages = db.prepare<{ id: number; turn: number | null }, [number, number]>(
+    "SELECT id, turn FROM messages WHERE conversation = ? LIMIT ?",
+  );
   const unindex = db.prepare("DELETE FROM search WHERE rowid = ?");
-  const dropMessages = db.prepare("DELETE FROM messages WHERE conversation = ?");
-  const dropTurns = db.prepare("DELETE FROM turns WHERE conversation = ? AND ended_at IS NOT NULL");
+  const dropTurn = db.prepare("DELETE FROM turns WHERE id = ? AND ended_at IS NOT NULL");
   const hollow = db.prepare(
     "UPDATE conversations SET leaf = NULL, title = '', last_text = NULL, last_role = NULL WHERE id = ?",
   );
@@ -88,12 +91,24 @@ export const createConversationStore = (
   const withFiles = (rows: MessageRow[]): Message[] =>
     rows.map((row) => toMessage(row, row.files > 0 ? attachments.ofMessage(row.id) : []));
 
+  /** Takes words out of a deleted conversation, as many as one commit should; what is left is found again. */
   const purge = (id: number): void => {
-    for (const message of messageIds.all(id)) unindex.run(message.id);
+    const some = someMessages.all(id, PURGE_ROWS);
+    for (const message of some) {
+      unindex.run(message.id);
+      if (message.turn !== null) dropTurn.run(message.turn);
+      dropMessage.run(message.id);
+    }
+    if (some.length === PURGE_ROWS) return;
     unindex.run(id);
-    dropMessages.run(id);
-    dropTurns.run(id);
     hollow.run(id);
+  };
+
+  /** One commit's worth of what was deleted and may not come back; false when there is nothing. */
+  const purgeNext = (): boolean => {
+    const next = expired.get(now() - UNDO_MS);
+    if (next) purge(next.id);
+    return next !== null;
   };
 
   /** True when there may be more. */
@@ -183,9 +198,8 @@ export const createConversationStore = (
 
     /** Empties what was deleted longer than UNDO_MS ago and, with `keepDays` above 0, what is older than that. */
     sweep: async (keepDays: number): Promise<void> => {
-      await write(() => {
-        for (const { id } of expired.all(now() - UNDO_MS)) purge(id);
-      });
+      // The long ones take several commits, and others come between.
+      while (await write(purgeNext));
       if (keepDays === 0 || now() < retainAt) return;
       const more = await write(() => dropOld(now() - keepDays * 86_400_000));
       if (!more) retainAt = now() + RETENTION_MS;

@@ -28,6 +28,7 @@ CREATE TABLE conversations (
 ) STRICT;
 CREATE INDEX conversations_by_user ON conversations (user, updated_at);
 CREATE UNIQUE INDEX conversations_default ON conversations (user, bot) WHERE is_default = 1;
+CREATE INDEX conversations_by_rev ON conversations (rev);
 -- Deleted and not yet emptied: looked for every few seconds.
 CREATE INDEX conversations_full ON conversations (deleted_at)
   WHERE deleted_at IS NOT NULL AND (leaf IS NOT NULL OR title != '');
@@ -98,6 +99,7 @@ CREATE TABLE attachments (
   created_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX attachments_by_sha ON attachments (sha);
+CREATE INDEX attachments_by_turn ON attachments (turn) WHERE turn IS NOT NULL;
 
 CREATE TABLE message_files (
   message INTEGER NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
