@@ -3,29 +3,28 @@
  *
  * Owns the wiring between parts, addresses, loading of conversations, what counts as read, and the keys that work everywhere.
  */
-import type { Conversation, Message } from "../lib/protocol.ts";
 import { createAdminDoor } from "./admin-door.ts";
-import { ApiError, createApi } from "./api.ts";
+import { createApi } from "./api.ts";
 import { createBar } from "./bar.ts";
 import { createComposer } from "./composer.ts";
+import { createCopy } from "./copy.ts";
 import { byId, h, setText } from "./dom.ts";
 import { createEvents } from "./events.ts";
-import { saveFile } from "./files.ts";
 import { createI18n, type Lang } from "./i18n.ts";
 import { createKeep } from "./keep.ts";
+import { createLoad } from "./load.ts";
 import { createLogin } from "./login.ts";
 import { createNotify } from "./notify.ts";
 import { createOutbox } from "./outbox.ts";
-import { cleanName, composing, type Page } from "./page.ts";
+import { cleanName, type Page } from "./page.ts";
 import type { Theme } from "./settings.ts";
+import { listenForShortcuts } from "./shortcuts.ts";
 import { createSidebar } from "./sidebar.ts";
-import { byAge, createState } from "./state.ts";
+import { createState } from "./state.ts";
+import { takeAway } from "./take-away.ts";
 import { createToast } from "./toast.ts";
-import { createCopy, createTranscript } from "./transcript.ts";
+import { createTranscript } from "./transcript.ts";
 import { followViewport } from "./viewport.ts";
-
-const PAGE = 50;
-const READ_AFTER_MS = 400;
 
 /** Lets the browser paint and answer between the steps of the start: together they would be one long task. */
 const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve));
@@ -121,19 +120,7 @@ const start = async (): Promise<void> => {
     actions: (button) => {
       const conversation = state.current ? state.conversations.get(state.current) : undefined;
       if (!conversation) return;
-      const exporting = (format: "md" | "json") => () => {
-        const path = `/api/conversations/${conversation.id}/export?format=${format}`;
-        const name = `${(conversation.title || "nexus").replace(/[\\/:*?"<>|]/g, "-")}.${format}`;
-        if (api.standalone) void saveFile(page, path, name);
-        // A plain download from the gateway: in-app browsers refuse downloads made by scripts.
-        else h("a", { href: path, download: name }).click();
-      };
-      sidebar.menuFor(conversation, button, [
-        { label: t("exportMd"), icon: "download", run: exporting("md") },
-        { label: t("exportJson"), icon: "download", run: exporting("json") },
-        { label: t("copyAll"), icon: "file", run: () => void page.copy(transcript.text()) },
-        { label: t("print"), icon: "image", run: () => print() },
-      ]);
+      sidebar.menuFor(conversation, button, takeAway(page, conversation, transcript.text));
     },
   });
   const scrim = h("button.scrim", { type: "button", tabindex: -1, hidden: true });
@@ -168,50 +155,12 @@ const start = async (): Promise<void> => {
   scrim.addEventListener("click", () => setDrawer(false));
 
   // ── conversations ──
+  const load = createLoad(page, () => transcript.atEnd());
+  const { markRead } = load;
   const fetchThread = async (id: string): Promise<void> => {
-    const thread = state.threads.get(id) ?? {
-      messages: new Map(),
-      status: "loading" as const,
-      next: undefined,
-      choice: new Map(),
-    };
-    state.threads.set(id, thread);
-    try {
-      const [answer] = await Promise.all([
-        api.call<{ messages: Message[]; next?: string }>("GET", `/api/conversations/${id}/messages?limit=${PAGE}`),
-        state.conversations.has(id)
-          ? undefined
-          : api.call<Conversation>("GET", `/api/conversations/${id}`).then((conversation) => {
-              state.putConversation(conversation);
-              state.emit("list");
-            }),
-      ]);
-      if (thread.status !== "ready") thread.next = answer.next;
-      thread.status = "ready";
-      for (const message of answer.messages) state.putMessage(message);
-    } catch (error) {
-      if (thread.status === "ready") return;
-      const missing = error instanceof ApiError && (error.status === 404 || error.status === 400);
-      thread.status = missing ? "missing" : "failed";
-    }
-    state.emit("thread", id);
+    await load.thread(id);
     composer.refresh();
     markRead();
-  };
-
-  const fetchList = async (): Promise<void> => {
-    const answer = await api.call<{ conversations: Conversation[]; next?: string }>(
-      "GET",
-      "/api/conversations?limit=50",
-    );
-    const known = new Set(answer.conversations.map((c) => c.id));
-    if (!state.listReady)
-      for (const id of [...state.conversations.keys()])
-        if (!known.has(id) && id !== state.current) state.conversations.delete(id);
-    for (const conversation of answer.conversations) state.putConversation(conversation);
-    state.listNext = answer.next;
-    state.listReady = true;
-    state.emit("list");
   };
 
   function open(id: string | undefined, message?: string): void {
@@ -230,34 +179,6 @@ const start = async (): Promise<void> => {
     markRead();
   }
 
-  // ── read marks ──
-  let readTimer: ReturnType<typeof setTimeout> | undefined;
-  let lastRead: string | undefined;
-  function markRead(): void {
-    clearTimeout(readTimer);
-    readTimer = setTimeout(() => {
-      const conversation = state.current ? state.conversations.get(state.current) : undefined;
-      if (!conversation?.unread || document.visibilityState !== "visible" || !transcript.atEnd()) return;
-      const thread = state.threads.get(conversation.id);
-      const last =
-        thread &&
-        [...thread.messages.values()]
-          .filter((m) => m.state !== "streaming")
-          .sort(byAge)
-          .at(-1);
-      if (!last || last.id === lastRead) return;
-      lastRead = last.id;
-      api
-        .call<Conversation>("PATCH", `/api/conversations/${conversation.id}`, { read: last.id })
-        .then((answer) => {
-          if (typeof answer.unread === "number") state.putConversation(answer);
-          state.emit("list");
-        })
-        .catch(() => {
-          lastRead = undefined;
-        });
-    }, READ_AFTER_MS);
-  }
   const titles = (): void => {
     const conversation = state.current ? state.conversations.get(state.current) : undefined;
     notify.update(conversation?.title ?? "");
@@ -274,29 +195,16 @@ const start = async (): Promise<void> => {
       keep.set("user", user);
       state.listReady = false;
       for (const id of [...state.threads.keys()]) if (id !== state.current) state.threads.delete(id);
-      fetchList().catch(() => {});
+      load.list().catch(() => {});
       const id = state.current;
       if (id !== undefined && state.threads.get(id)?.status !== "loading") void fetchThread(id);
       sidebar.show();
     },
     connected: () => outbox.flush(),
     stale: (ids) => {
-      for (const id of ids) void refreshTurns(id);
+      for (const id of ids) void load.turns(id);
     },
   });
-
-  /** Turns that ended while nobody listened: what is stored now is the truth. */
-  const refreshTurns = async (id: string): Promise<void> => {
-    const { messages } = await api.call<{ messages: Message[] }>(
-      "GET",
-      `/api/conversations/${id}/messages?limit=${PAGE}`,
-    );
-    const open = new Set(messages.filter((m) => m.state === "streaming").map((m) => m.id));
-    for (const turn of [...state.turns.values()])
-      if (turn.conversationId === id && !open.has(turn.turnId)) state.turns.delete(turn.turnId);
-    for (const message of messages) state.putMessage(message);
-    state.emit("thread", id);
-  };
 
   api.onUnauthorized(() => {
     events.stop();
@@ -404,24 +312,22 @@ const start = async (): Promise<void> => {
     if (inside) showTexts(false);
   }
 
-  // ── keys that work everywhere ──
-  addEventListener("keydown", (event) => {
-    if (composing(event) || state.session === "out") return;
-    const strong = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
-    const typing = (event.target as Element).closest?.("input, textarea, select, dialog");
-    if (strong && event.key.toLowerCase() === "k") {
+  listenForShortcuts({
+    signedOut: () => state.session === "out",
+    search: () => {
       setDrawer(matchMedia("(max-width: 760px)").matches);
       sidebar.focusSearch();
-    } else if (strong && event.key.toLowerCase() === "j") {
+    },
+    fresh: () => {
       page.go(undefined);
       composer.focus();
-    } else if (event.key === "/" && !typing) sidebar.focusSearch();
-    else if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
+    },
+    escape: () => {
       if (sidebar.escape()) composer.focus();
       else if (drawerOpen) setDrawer(false);
-      else if (!composer.escape()) return;
-    } else return;
-    event.preventDefault();
+      else return composer.escape();
+      return true;
+    },
   });
   addEventListener("popstate", () => open(idInAddress()));
   if (api.standalone) addEventListener("hashchange", () => idInAddress() !== state.current && open(idInAddress()));

@@ -23,6 +23,7 @@ const STYLES = [
   "shell",
   "sidebar",
   "transcript",
+  "parts",
   "markdown",
   "composer",
   "dialogs",

@@ -8,6 +8,7 @@ import type { Message } from "../lib/protocol.ts";
 import { h, setAttributes, setText } from "./dom.ts";
 import { icon } from "./icons.ts";
 import { createImages } from "./images.ts";
+import { createIncoming } from "./incoming.ts";
 import { createMention, mentionAt } from "./mention.ts";
 import { cleanName, composing, isTouch, type Page } from "./page.ts";
 import type { Turn } from "./state.ts";
@@ -38,9 +39,6 @@ export type ComposerNeeds = {
   lastBot: () => string | undefined;
 };
 
-/** Pasted text longer than this is offered as a file. */
-const LONG_PASTE = 8000;
-
 export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
   const { state, t, keep } = page;
   const field = h("textarea", {
@@ -55,13 +53,11 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     maxlength: 100_000,
   });
   const notice = h("div.notice", { hidden: true });
-  const offer = h("div.offer", { hidden: true });
   const picker = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabindex: -1 });
   const add = h("button.icon.add", { type: "button" }, icon("plus"));
   const botName = h("span.chip-text", { dir: "auto" });
   const bot = h("button.chip.bot-chip", { type: "button", "aria-haspopup": "listbox" }, botName);
   const send = h("button.send", { type: "submit" }, icon("send"));
-  const drop = h("div.drop", { hidden: true });
 
   let replyTo: Message | undefined;
   let editing: Message | undefined;
@@ -84,12 +80,11 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     "form.box",
     {},
     notice,
-    offer,
     images.element,
     field,
     h("div.tools", {}, add, picker, bot, h("span.grow"), send),
   );
-  const element = h("footer.composer", {}, mention.element, box, drop);
+  const element = h("footer.composer", {}, mention.element, box);
 
   const grow = (): void => {
     const view = window.visualViewport?.height ?? window.innerHeight;
@@ -213,7 +208,7 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     keep.set(`draft.${here()}`, undefined);
     field.value = "";
     images.clear();
-    offer.hidden = true;
+    incoming.offer.hidden = true;
     drawNotice();
     changed();
     page.outbox.send(entry);
@@ -280,53 +275,11 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
   });
   bot.addEventListener("pointerdown", (event) => event.preventDefault());
   bot.addEventListener("click", () => (mention.isOpen() ? mention.close() : mention.choose()));
-  // A click in the box but beside the field means the field.
   box.addEventListener("click", (event) => event.target === box && field.focus());
 
-  field.addEventListener("paste", (event) => {
-    const files = [...(event.clipboardData?.files ?? [])];
-    if (files.length) {
-      event.preventDefault();
-      images.add(files);
-      return;
-    }
-    const text = event.clipboardData?.getData("text/plain") ?? "";
-    if (text.length <= LONG_PASTE) return;
-    const size = `${Math.round(text.length / 1000)}k`;
-    const asFile = h("button.chip", { type: "button" }, t("foldAsFile"));
-    asFile.addEventListener("click", () => {
-      const at = field.value.indexOf(text);
-      if (at >= 0) field.setRangeText("", at, at + text.length, "end");
-      images.add([new File([text], t("fileName"), { type: "text/plain" })]);
-      offer.hidden = true;
-      changed();
-      field.focus();
-    });
-    const no = h("button.icon", { type: "button", "aria-label": t("close") }, icon("close"));
-    no.addEventListener("click", () => (offer.hidden = true));
-    offer.replaceChildren(h("span", {}, t("foldOffer", { size })), asFile, no);
-    offer.hidden = false;
-  });
-
-  // Files dropped anywhere are pictures for the message; the browser must not open them in place of the page.
-  let dragDepth = 0;
-  const dragged = (event: DragEvent): boolean => event.dataTransfer?.types.includes("Files") ?? false;
-  addEventListener("dragenter", (event) => {
-    if (!dragged(event)) return;
-    dragDepth++;
-    setText(drop, t("dropHere"));
-    drop.hidden = false;
-  });
-  addEventListener("dragleave", (event) => {
-    if (dragged(event) && --dragDepth <= 0) drop.hidden = true;
-  });
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    dragDepth = 0;
-    drop.hidden = true;
-    if (state.session === "in") images.add([...(event.dataTransfer?.files ?? [])]);
-  });
+  const incoming = createIncoming(page, field, images.add, changed);
+  box.prepend(notice, incoming.offer);
+  element.append(incoming.drop);
   window.visualViewport?.addEventListener("resize", grow);
   addEventListener("resize", grow);
   state.on("bots", refresh);

@@ -1,5 +1,7 @@
 /** Copying text. The clipboard API exists only on https, so on a plain intranet address the old command does it. */
 
+import type { Page } from "./page.ts";
+
 const byCommand = (text: string): boolean => {
   const area = document.createElement("textarea");
   area.value = text;
@@ -40,3 +42,9 @@ export const tableText = (table: HTMLTableElement): string =>
   [...table.rows]
     .map((row) => [...row.cells].map((cell) => (cell.textContent ?? "").replace(/[\t\n]+/g, " ").trim()).join("\t"))
     .join("\n");
+
+/** Copies and says how it went; separate so that other parts can use it. */
+export const createCopy =
+  (toast: (text: string) => void, t: Page["t"]) =>
+  async (text: string): Promise<void> =>
+    toast(t((await copyText(text)) ? "copied" : "copyFailed"));

@@ -79,7 +79,6 @@ export const EN: Record<keyof typeof ZH, string> = {
   removeImage: "Remove {name}",
   imageTooMany: "At most 9 images at a time",
   imageBad: "{name}: not an image this browser can read",
-  imagePreparing: "Preparing…",
   imageFailed: "Upload failed",
   imageRetry: "Upload {name} again",
   dropHere: "Drop to add images",
@@ -109,7 +108,6 @@ export const EN: Record<keyof typeof ZH, string> = {
   copy: "Copy",
   copied: "Copied",
   copyFailed: "Could not copy, please select it by hand",
-  copySource: "Copy Markdown",
   regenerate: "Regenerate",
   editMessage: "Edit",
   quote: "Quote",
@@ -167,7 +165,5 @@ export const EN: Record<keyof typeof ZH, string> = {
   account: "Account",
   admin: "Administration",
   networkError: "Network unreachable",
-  pageOld: "A new version of this page is ready",
-  reload: "Reload",
   keyboardHelp: "Ctrl+K searches, Ctrl+J starts a chat",
 };

@@ -77,7 +77,6 @@ export const ZH = {
   removeImage: "移除 {name}",
   imageTooMany: "一次最多 9 张图片",
   imageBad: "{name}：不是能识别的图片",
-  imagePreparing: "正在处理…",
   imageFailed: "上传失败",
   imageRetry: "重试上传 {name}",
   dropHere: "松开以添加图片",
@@ -107,7 +106,6 @@ export const ZH = {
   copy: "复制",
   copied: "已复制",
   copyFailed: "复制失败，请手动选择",
-  copySource: "复制 Markdown",
   regenerate: "重新生成",
   editMessage: "编辑",
   quote: "引用",
@@ -165,7 +163,5 @@ export const ZH = {
   account: "账号",
   admin: "管理",
   networkError: "网络不通",
-  pageOld: "页面已更新，刷新后使用新版本",
-  reload: "刷新",
   keyboardHelp: "Ctrl+K 搜索，Ctrl+J 新对话",
 } as const;

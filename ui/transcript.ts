@@ -5,18 +5,17 @@
  * message never vanishes or doubles when its stored form replaces the local one.
  */
 import type { Message } from "../lib/protocol.ts";
-import { copyText, tableText } from "./copy.ts";
+import { contentAction } from "./content.ts";
 import { createList, h, setText } from "./dom.ts";
 import { createEmpty } from "./empty.ts";
-import { saveFile, viewImage } from "./files.ts";
 import { createFollow } from "./follow.ts";
 import { icon } from "./icons.ts";
+import { collectItems, questionOf } from "./items.ts";
 import { createMessageView, type Item, type MessageView, type RendererMaker } from "./message.ts";
-import type { Unsent } from "./outbox.ts";
 import type { Page } from "./page.ts";
 import { createPaint } from "./paint.ts";
-import { byAge, type Thread, type Turn } from "./state.ts";
-import { lastStored, shownMessages } from "./thread.ts";
+import type { Thread, Turn } from "./state.ts";
+import { lastStored } from "./thread.ts";
 
 export type Transcript = {
   element: HTMLElement;
@@ -50,35 +49,6 @@ export type TranscriptActions = {
 const FRAME_MS = 9;
 const NEAR_TOP_PX = 600;
 const PAGE = 50;
-
-const localMessage = (entry: Unsent, conversationId: string): Message => ({
-  id: `local:${entry.clientId}`,
-  conversationId,
-  role: "user",
-  content: entry.content,
-  attachments: entry.attachments,
-  state: "sent",
-  clientId: entry.clientId,
-  ...(entry.parentId ? { parentId: entry.parentId } : {}),
-  ...(entry.replyTo ? { replyTo: entry.replyTo } : {}),
-  createdAt: entry.createdAt,
-  updatedAt: 0,
-});
-
-const turnMessage = (turn: Turn): Message => ({
-  id: turn.turnId,
-  conversationId: turn.conversationId,
-  role: "bot",
-  ...(turn.botId ? { botId: turn.botId } : {}),
-  ...(turn.botName ? { botName: turn.botName } : {}),
-  content: turn.text,
-  attachments: [],
-  state: "streaming",
-  turnId: turn.turnId,
-  ...(turn.parentId ? { parentId: turn.parentId } : {}),
-  createdAt: turn.createdAt,
-  updatedAt: turn.createdAt,
-});
 
 export const createTranscript = (page: Page, actions: TranscriptActions): Transcript => {
   const { state, t } = page;
@@ -175,39 +145,10 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
 
   const thread = (): Thread | undefined => (state.current ? state.threads.get(state.current) : undefined);
 
-  const collect = (): Item[] => {
-    const current = thread();
-    const id = state.current;
-    const messages = current ? [...current.messages.values()] : [];
-    const known = new Set(messages.map((m) => m.id));
-    const clientIds = new Set(messages.map((m) => m.clientId));
-    for (const turn of state.turns.values())
-      if (turn.conversationId === id && !known.has(turn.turnId)) messages.push(turnMessage(turn));
-    messages.sort(byAge);
-    const unsent = page.outbox.of(id).filter((entry) => !clientIds.has(entry.clientId));
-    for (const entry of unsent) messages.push(localMessage(entry, id ?? ""));
-    const shown = shownMessages(messages, current?.choice ?? new Map());
-    const byId = new Map(messages.map((m) => [m.id, m]));
-    const versionsOf = new Map(shown.map((s) => [s.message.id, s.versions]));
-    return shown.map(({ message, versions }, i) => {
-      const before = shown[i - 1]?.message;
-      return {
-        key: message.clientId ? `c:${message.clientId}` : message.id,
-        message,
-        versions,
-        answerVersions: message.role === "bot" && message.parentId ? versionsOf.get(message.parentId) : undefined,
-        turn: message.state === "streaming" ? state.turns.get(message.turnId ?? message.id) : undefined,
-        unsent: unsent.find((entry) => entry.clientId === message.clientId),
-        quoted: message.replyTo ? byId.get(message.replyTo) : undefined,
-        grouped: message.role === "bot" && before?.role === "bot" && before.botId === message.botId,
-      };
-    });
-  };
-
   const draw = (): void => {
     drawing = false;
     const current = thread();
-    items = collect();
+    items = collectItems(page);
     const keys = new Set(items.map((item) => item.key));
     for (const key of views.keys()) if (!keys.has(key)) views.delete(key);
     apply(items);
@@ -306,22 +247,9 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     found.classList.add("flash");
   };
 
-  const questionOf = (message: Message): Message | undefined => {
-    const current = thread();
-    let at: Message | undefined = message;
-    for (let i = 0; at && at.role !== "user" && i < 20; i++)
-      at = at.parentId ? current?.messages.get(at.parentId) : undefined;
-    if (at) return at;
-    const index = items.findIndex((item) => item.message.id === message.id);
-    return items
-      .slice(0, index)
-      .filter((item) => item.message.role === "user")
-      .at(-1)?.message;
-  };
-
   const turnVersion = (item: Item, by: number): void => {
     const versions = item.versions ?? item.answerVersions;
-    const own = item.message.role === "user" ? item.message : questionOf(item.message);
+    const own = item.message.role === "user" ? item.message : questionOf(items, thread(), item.message);
     const next = versions?.ids[versions.index + by];
     if (!versions || !own || !next) return;
     thread()?.choice.set(own.parentId ?? "", next);
@@ -332,23 +260,14 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   const act = (name: string, button: HTMLElement): void => {
     const article = button.closest<HTMLElement>(".msg");
     const item = items.find((i) => i.message.id === article?.dataset.id);
-    if (name === "wrap") {
-      const on = button.closest(".code")!.classList.toggle("wrapped");
-      button.setAttribute("aria-pressed", String(on));
-    } else if (name === "copy-code")
-      void page.copy(button.closest(".code")!.querySelector("pre > code")!.textContent ?? "");
-    else if (name === "copy-table") void page.copy(tableText(button.closest(".table")!.querySelector("table")!));
-    else if (name === "view-image")
-      viewImage(page, button.dataset.src ?? "", button.getAttribute("alt") ?? button.querySelector("img")?.alt ?? "");
-    else if (name === "save-file")
-      void saveFile(page, button.getAttribute("href") ?? "", button.getAttribute("download") ?? "");
-    else if (name === "jump") void jump(button.dataset.id ?? "");
+    contentAction(page, name, button);
+    if (name === "jump") void jump(button.dataset.id ?? "");
     if (!item) return;
     if (name === "copy") void page.copy(item.turn?.text ?? item.message.content);
     else if (name === "edit") actions.edit(item.message);
     else if (name === "quote") actions.quote(item.message);
     else if (name === "regenerate") {
-      const question = questionOf(item.message);
+      const question = questionOf(items, thread(), item.message);
       if (question) actions.regenerate(question);
     } else if (name === "retry-send" && item.unsent) page.outbox.retry(item.unsent.clientId);
     else if (name === "discard" && item.unsent) page.outbox.discard(item.unsent.clientId);
@@ -423,9 +342,3 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     atEnd: () => follow.pinned(),
   };
 };
-
-/** Copies and says how it went; separate so that other parts can use it. */
-export const createCopy =
-  (toast: (text: string) => void, t: Page["t"]) =>
-  async (text: string): Promise<void> =>
-    toast(t((await copyText(text)) ? "copied" : "copyFailed"));

@@ -1,0 +1,87 @@
+/**
+ * What the transcript shows: stored messages, answers being written and messages on their way out, as one list.
+ * Must stay true: an item keeps its key when its local form is replaced by the stored one. Touches no DOM.
+ */
+import type { Message } from "../lib/protocol.ts";
+import type { Item } from "./message.ts";
+import type { Unsent } from "./outbox.ts";
+import type { Page } from "./page.ts";
+import { byAge, type Thread, type Turn } from "./state.ts";
+import { shownMessages } from "./thread.ts";
+
+const localMessage = (entry: Unsent, conversationId: string): Message => ({
+  id: `local:${entry.clientId}`,
+  conversationId,
+  role: "user",
+  content: entry.content,
+  attachments: entry.attachments,
+  state: "sent",
+  clientId: entry.clientId,
+  ...(entry.parentId ? { parentId: entry.parentId } : {}),
+  ...(entry.replyTo ? { replyTo: entry.replyTo } : {}),
+  createdAt: entry.createdAt,
+  updatedAt: 0,
+});
+
+const turnMessage = (turn: Turn): Message => ({
+  id: turn.turnId,
+  conversationId: turn.conversationId,
+  role: "bot",
+  ...(turn.botId ? { botId: turn.botId } : {}),
+  ...(turn.botName ? { botName: turn.botName } : {}),
+  content: turn.text,
+  attachments: [],
+  state: "streaming",
+  turnId: turn.turnId,
+  ...(turn.parentId ? { parentId: turn.parentId } : {}),
+  createdAt: turn.createdAt,
+  updatedAt: turn.createdAt,
+});
+
+/** All items of the open conversation, in order. */
+export const collectItems = (page: Page): Item[] => {
+  const { state } = page;
+  const current = state.current ? state.threads.get(state.current) : undefined;
+  const id = state.current;
+  const messages = current ? [...current.messages.values()] : [];
+  const known = new Set(messages.map((m) => m.id));
+  const clientIds = new Set(messages.map((m) => m.clientId));
+  for (const turn of state.turns.values())
+    if (turn.conversationId === id && !known.has(turn.turnId)) messages.push(turnMessage(turn));
+  messages.sort(byAge);
+  const unsent = page.outbox.of(id).filter((entry) => !clientIds.has(entry.clientId));
+  for (const entry of unsent) messages.push(localMessage(entry, id ?? ""));
+  const shown = shownMessages(messages, current?.choice ?? new Map());
+  const byId = new Map(messages.map((m) => [m.id, m]));
+  const versionsOf = new Map(shown.map((s) => [s.message.id, s.versions]));
+  return shown.map(({ message, versions }, i) => {
+    const before = shown[i - 1]?.message;
+    return {
+      key: message.clientId ? `c:${message.clientId}` : message.id,
+      message,
+      versions,
+      answerVersions: message.role === "bot" && message.parentId ? versionsOf.get(message.parentId) : undefined,
+      turn: message.state === "streaming" ? state.turns.get(message.turnId ?? message.id) : undefined,
+      unsent: unsent.find((entry) => entry.clientId === message.clientId),
+      quoted: message.replyTo ? byId.get(message.replyTo) : undefined,
+      grouped: message.role === "bot" && before?.role === "bot" && before.botId === message.botId,
+    };
+  });
+};
+
+/** The question a message answers: up the tree, or, where a parent is not loaded, the question before it. */
+export const questionOf = (
+  items: readonly Item[],
+  thread: Thread | undefined,
+  message: Message,
+): Message | undefined => {
+  let at: Message | undefined = message;
+  for (let i = 0; at && at.role !== "user" && i < 20; i++)
+    at = at.parentId ? thread?.messages.get(at.parentId) : undefined;
+  if (at) return at;
+  const index = items.findIndex((item) => item.message.id === message.id);
+  return items
+    .slice(0, index)
+    .filter((item) => item.message.role === "user")
+    .at(-1)?.message;
+};
