@@ -116,6 +116,12 @@ else
         await within(running.exited, 20_000, "npx to end");
         await until(() => running.stdout().includes('"event":"stopped","exit":0'), 5000, "an orderly stop");
       } finally {
+        // Whatever of the group is left, when a step above failed.
+        try {
+          process.kill(-running.pid, "SIGKILL");
+        } catch {
+          // nothing is
+        }
         await running.stop();
       }
     }, 120_000);

@@ -11,7 +11,7 @@ import { v2Bot } from "../harness/bots.ts";
 import { api, PASSWORD } from "../harness/client.ts";
 import { BOT_TOKEN, testConfig } from "../harness/config.ts";
 import { blocksOf } from "../harness/markdown.ts";
-import { type RunningProcess, ROOT, startProcess } from "../harness/process.ts";
+import { type ProcessOptions, type RunningProcess, ROOT, startProcess } from "../harness/process.ts";
 import { tempDir, until, within } from "../harness/wait.ts";
 import { own, sh, unpack, useIt } from "./kit.ts";
 
@@ -39,7 +39,18 @@ beforeAll(async () => {
   folder = await tempDir("upgrade");
   program = own ? [join(await unpack(own, folder.path), own.executable)] : [process.execPath, join(ROOT, "server.ts")];
 }, 240_000);
-afterAll(() => folder.remove());
+afterAll(async () => {
+  for (const running of started) await running.stop();
+  await folder.remove();
+});
+
+/** Every gateway of this file, so that a test that fails half-way leaves none behind. */
+const started: RunningProcess[] = [];
+const start = async (options: ProcessOptions): Promise<RunningProcess> => {
+  const running = await startProcess({ run: program, ...options });
+  started.push(running);
+  return running;
+};
 
 const GOLDEN = join(ROOT, "tests/ship/golden");
 
@@ -80,7 +91,7 @@ describe("upgrading", () => {
   test("a store of schema 1 is migrated; sessions, keys, files and conversations stay, and an open answer goes on", async () => {
     const { cwd, facts } = await restoreGolden("schema-1");
     expect(schemaOf(cwd)).toBe(facts.schema);
-    const running = await startProcess({ run: program, cwd });
+    const running = await start({ cwd });
     try {
       const call = api(running.url, facts.token);
       expect((await call("GET", "/api/me")).status).toBe(200);
@@ -154,7 +165,7 @@ describe("nexus backup, and back", () => {
       const env = { PATH: `${bin}:${process.env.PATH}` };
 
       const cwd = join(folder.path, `of-${file.replaceAll("/", "-")}`);
-      const running = await startProcess({ run: program, cwd, config: {} });
+      const running = await start({ cwd, config: {} });
       const { token } = await useIt(running.url, secrets);
       const call = api(running.url, token);
       const headers = { "content-type": "text/plain", "x-filename": "kept.txt" };
@@ -178,7 +189,7 @@ describe("nexus backup, and back", () => {
       await stop(running);
 
       await sh(["bash", "-c", putBack!], { cwd, env });
-      const restored = await startProcess({ run: program, cwd });
+      const restored = await start({ cwd });
       expect(await list(restored.url)).toEqual(before);
       expect((await api(restored.url, token)("GET", `/api/attachments/${id}`)).text).toBe("kept\n");
       expect((await useIt(restored.url, secrets)).content).toBe("echo: hello");
@@ -190,7 +201,7 @@ describe("nexus backup, and back", () => {
       await rename(join(cwd, "backup"), join(elsewhere, "backup"));
       await rename(join(elsewhere, "backup/config.json"), join(elsewhere, "config.json"));
       await sh(["bash", "-c", putBack!], { cwd: elsewhere, env });
-      const moved = await startProcess({ run: program, cwd: elsewhere });
+      const moved = await start({ cwd: elsewhere });
       expect(await list(moved.url)).toEqual(before);
       expect((await api(moved.url, token)("GET", `/api/attachments/${id}`)).text).toBe("kept\n");
       await stop(moved);
@@ -200,7 +211,7 @@ describe("nexus backup, and back", () => {
 
   test("a damaged store is refused with its name and stays as it is; the backup in its place starts", async () => {
     const cwd = join(folder.path, "damaged");
-    const running = await startProcess({ run: program, cwd, config: {} });
+    const running = await start({ cwd, config: {} });
     const { token } = await useIt(running.url, secrets);
     await sh([...program, "backup", "../damaged.backup"], { cwd, env: {} });
     await stop(running);
@@ -211,7 +222,7 @@ describe("nexus backup, and back", () => {
     for (const name of await readdir(data)) if (name.startsWith("nexus.db")) await rm(join(data, name));
     await rename(join(folder.path, "damaged.backup"), join(data, "nexus.db"));
     expect(existsSync(join(folder.path, "damaged.backup.files"))).toBe(false);
-    const again = await startProcess({ run: program, cwd });
+    const again = await start({ cwd });
     try {
       expect((await api(again.url, token)("GET", "/api/me")).status).toBe(200);
     } finally {
