@@ -248,7 +248,7 @@ test("the page on another server: signs in with a token, streams, shows pictures
   const errors: string[] = [];
   page.on("pageerror", (error) => errors.push(String(error)));
   await page.goto(`${origin}/?gateway=${encodeURIComponent(far.url)}`);
-  expect(await page.inputValue("#gateway")).toBe(far.url);
+  await waitFor(page, `document.getElementById("gateway").value === ${JSON.stringify(far.url)}`);
   await page.fill("#username", "admin");
   await page.fill("#password", PASSWORD);
   await page.click("#login-submit");

