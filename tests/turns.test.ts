@@ -978,3 +978,22 @@ test("a bot that answers in the default conversation of another, named or steppi
   expect((await (await me.ask("to a", { target: "a" })).all()).at(-1)?.data.type).toBe("end");
   expect(a.chats).toHaveLength(2);
 });
+
+test("the same clientId fifty times at once is one message, one turn and one answer (D2)", async () => {
+  const rig = await open({ limits: { sendsPerMinute: 0 } });
+  const bot = await rig.v2("a", { maxConcurrency: 2 });
+  const me = await rig.person();
+  const send = (more: object = {}) => me("POST", "/api/chat", { message: "hi", clientId: "once", ...more });
+  const answers = await Promise.all(Array.from({ length: 50 }, () => send()));
+  expect(new Set(answers.map(({ status, body }) => `${status} ${body.turnId} ${body.content}`)).size).toBe(1);
+  expect(answers[0]!.status).toBe(200);
+  expect((await send()).body.turnId).toBe(answers[0]!.body.turnId);
+  expect((await send({ message: "other" })).body.code).toBe("conflict");
+  expect(bot.chats).toHaveLength(1);
+  expect(await me.messages(answers[0]!.body.conversationId as string)).toHaveLength(2);
+  // Also with an image, which is stored before the turn begins.
+  const image = png(5);
+  const looks = await Promise.all(Array.from({ length: 20 }, () => send({ clientId: "look", image })));
+  expect(new Set(looks.map(({ body }) => body.turnId)).size).toBe(1);
+  expect(bot.chats).toHaveLength(2);
+});
