@@ -127,3 +127,14 @@ export const installFakeDom = (): { host: () => FakeElement } => {
   });
   return { host: () => new Node_(1, "DIV") };
 };
+
+/** A seeded generator: a failure names its seed. */
+export const random = (seed: number): (() => number) => {
+  let s = seed >>> 0;
+  return () => {
+    s = (s + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(s ^ (s >>> 15), 1 | s);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+};

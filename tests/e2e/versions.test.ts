@@ -1,0 +1,159 @@
+/** Versions, quotes, messages nobody asked for, print. Behaviours 21, 22 and 42 of facts/chat-page.md. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Bot } from "../../plugin/client.ts";
+import {
+  bot,
+  type Browser,
+  type BrowserContext,
+  DESK,
+  finished,
+  type Gateway,
+  gateway,
+  launch,
+  openPage,
+  type Page,
+  send,
+  signIn,
+  sleep,
+  textOf,
+  type Turn,
+  until,
+  waitFor,
+} from "./rig.ts";
+
+let browser: Browser;
+let gate: Gateway;
+let helper: Bot;
+let script: (turn: Turn) => void | Promise<void> = (turn) => turn.write(`回：${turn.text}`);
+let asked: Turn[] = [];
+
+beforeAll(async () => {
+  gate = await gateway();
+  helper = await bot(
+    gate,
+    "helper",
+    (turn) => {
+      asked.push(turn);
+      return script(turn);
+    },
+    { botName: "助手" },
+  );
+  browser = await launch();
+});
+afterAll(async () => {
+  await browser?.close();
+  await helper?.close();
+  await gate?.stop();
+});
+
+const open = async (options = DESK, user = "admin"): Promise<{ page: Page; context: BrowserContext }> => {
+  script = (turn) => turn.write(`回：${turn.text}`);
+  asked = [];
+  const context = await browser.newContext(options);
+  const { page } = await openPage(context, gate.url);
+  await signIn(page, gate.url, user);
+  return { page, context };
+};
+describe("versions", () => {
+  test("an edit makes a new version and keeps the old branch; a quote reaches the bot", async () => {
+    const { page, context } = await open();
+    await send(page, "一加一");
+    await finished(page);
+    await send(page, "然后呢");
+    await finished(page, 2);
+    await page.hover(".msg.user");
+    await page.click('.msg.user [data-act="edit"]');
+    expect(await page.inputValue("#composer")).toBe("一加一");
+    await page.fill("#composer", "二加二");
+    await page.keyboard.press("Enter");
+    await waitFor(page, `document.querySelector(".md")?.textContent === "回：二加二"`);
+    expect(await page.locator(".msg").count()).toBe(2);
+    await page.hover(".msg.user");
+    expect(await textOf(page, ".pager .meta")).toBe("2/2");
+    await page.click('[data-act="version-prev"]');
+    await waitFor(page, `document.querySelectorAll(".msg").length === 4`);
+    expect(await textOf(page, ".bubble")).toBe("一加一");
+    await page.click('.msg.bot [data-act="quote"]');
+    await send(page, "这句什么意思");
+    await until(() => asked.find((turn) => turn.replyTo)?.replyTo, 5000, "a quote at the bot");
+    expect(asked.at(-1)!.replyTo!.content).toBe("回：一加一");
+    await page.waitForSelector(".quoted");
+    await context.close();
+  });
+
+  test("a new answer to the same question keeps the older one as 1/2", async () => {
+    const { page, context } = await open();
+    let n = 0;
+    script = (turn) => turn.write(`答案 ${++n}`);
+    await send(page, "问");
+    await finished(page);
+    await page.click('[data-act="regenerate"]');
+    await waitFor(page, `document.querySelector(".md")?.textContent === "答案 2"`);
+    expect(await textOf(page, ".msg.bot .pager .meta")).toBe("2/2");
+    await page.focus('.msg.bot [data-act="version-prev"]');
+    await page.keyboard.press("Enter");
+    await waitFor(page, `document.querySelector(".md")?.textContent === "答案 1"`);
+    expect(await page.locator(".msg.user").count()).toBe(1);
+    await page.reload();
+    await waitFor(page, `document.querySelector(".md")?.textContent === "答案 2"`);
+    await context.close();
+  });
+});
+
+describe("messages nobody asked for", () => {
+  test("are shown live; elsewhere they count, in the list, the title and the icon, until seen, in every tab", async () => {
+    const { page, context } = await open();
+    await send(page, "开头");
+    await finished(page);
+    const id = page.url().split("/c/")[1]!;
+    await helper.send({ conversationId: id }, "主动的一句");
+    await waitFor(page, `document.body.textContent.includes("主动的一句")`);
+    // Seen at once, as this page is looked at; other conversations of this person may have unread ones.
+    await page.waitForSelector(`.row-link[href="/c/${id}"]`);
+    const count = "Number(/^\\((\\d+)/.exec(document.title)?.[1] ?? 0)";
+    const unread = (): Promise<number> =>
+      page.evaluate<number>(
+        `fetch("/api/conversations?limit=200").then((r) => r.json()).then((a) => a.conversations.find((c) => c.id === "${id}").unread)`,
+      );
+    await until(async () => (await unread()) === 0, 5000, "the message to be seen");
+    await sleep(300);
+    const base = await page.evaluate<number>(count);
+    await page.click(".new-chat");
+    const other = (await openPage(context, gate.url)).page;
+    await other.goto(gate.url);
+    await other.waitForSelector(".row");
+    await page.bringToFront();
+    await helper.send({ conversationId: id }, "又一句");
+    await helper.send({ conversationId: id }, "再一句");
+    await waitFor(
+      page,
+      `document.querySelector('.row-link[href="/c/${id}"] .badge:not([hidden])')?.textContent === "2"`,
+    );
+    expect(await page.evaluate<number>(count)).toBe(base + 2);
+    await waitFor(page, `document.getElementById("favicon").href.startsWith("data:image/png")`);
+    await waitFor(other, `${count} === ${base + 2}`);
+    await page.click(`.row-link[href="/c/${id}"]`);
+    await waitFor(page, `${count} === ${base}`);
+    await waitFor(other, `${count} === ${base}`);
+    await context.close();
+  });
+});
+
+test("printing shows the conversation only", async () => {
+  const { page, context } = await open();
+  await send(page, "打印");
+  await finished(page);
+  await page.emulateMedia({ media: "print", colorScheme: "dark" });
+  expect(await page.isVisible(".sidebar")).toBe(false);
+  expect(await page.isVisible(".composer")).toBe(false);
+  expect(await page.isVisible(".msg.bot .name")).toBe(true);
+  expect(await page.evaluate<string>("getComputedStyle(document.body).backgroundColor")).toBe("rgb(255, 255, 255)");
+  await context.close();
+});
+
+test("a conversation that does not exist says so", async () => {
+  const { page, context } = await open();
+  await page.goto(`${gate.url}/c/zzzzzzzz`);
+  await waitFor(page, `document.querySelector(".note")?.textContent.includes("不存在")`);
+  await context.close();
+});
