@@ -70,6 +70,11 @@ export type Turn = {
 
   /** Counts replacements of the text. */
   generation: number;
+  /**
+   * How far the next replacement counts: readers may have seen generations that the process before did not store, and
+   * their numbers must not come again for another text.
+   */
+  leap: number;
   text: string;
   /** UTF-8 bytes of text, against limits.replyBytes. */
   bytes: number;
@@ -95,4 +100,10 @@ export type Turn = {
   ended: TurnEnd | undefined;
   /** Resolves when `ended` is set. */
   whenEnded: PromiseWithResolvers<TurnEnd>;
+};
+
+/** The text begins anew: from here on readers that hold the old one are given a replacement. */
+export const newGeneration = (turn: Turn): void => {
+  turn.generation += turn.leap;
+  turn.leap = 1;
 };

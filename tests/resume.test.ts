@@ -114,6 +114,21 @@ describe("a reader goes on by offset", () => {
     expect(shown(await behind.all())).toBe("456789abcdefgh!");
   });
 
+  test("one that saw a replacement that was never stored is not mixed up with the next one", async () => {
+    const { first, restart } = await lives();
+    const bot = await first.v2("a", {}, hold);
+    const turn = await (await first.person()).ask("hi");
+    const chat = await bot.waitFor("chat");
+    bot.write(chat, "draft");
+    await bot.waitFor("ack");
+    const second = await restart();
+    const ahead = await (await second.person()).resume(turn.id, "1:8"); // of "ABCDEFGH", which is gone
+    const back = await second.v2("a", { session: bot.registered.session }, hold);
+    back.write(chat, "something else and longer", { seq: 2, mode: "replace" });
+    back.end(chat, "!", { seq: 3 });
+    expect(shown(await ahead.all())).toBe("something else and longer!");
+  });
+
   test("one that is ahead of a turn that ends shorter is given the text it ended with", async () => {
     const { first, restart } = await lives();
     const bot = await first.v2("a", {}, hold);

@@ -7,7 +7,7 @@
  */
 import { choose, type Choice } from "../balance.ts";
 import type { Connection } from "../bots.ts";
-import type { Turn, TurnEnd } from "../turn.ts";
+import { newGeneration, type Turn, type TurnEnd } from "../turn.ts";
 import type { Core } from "./core.ts";
 import { createQueue } from "./queue.ts";
 
@@ -129,7 +129,7 @@ export const createDispatch = (
 
   /** Nothing of an earlier attempt may be mixed into the next. */
   const beginAnew = (turn: Turn): void => {
-    turn.generation++;
+    newGeneration(turn);
     turn.text = "";
     turn.bytes = 0;
     turn.visible = 0;

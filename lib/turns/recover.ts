@@ -10,6 +10,9 @@ import { blankTurn } from "./starts.ts";
 /** Who had not begun waits this long for its own bot, so that the first to return does not get everything. */
 const UNSEEN_GRACE_MS = 10_000;
 
+/** Far more replacements than a bot makes in the quarter of a second that a kill can cost. */
+const LEAP = 1000;
+
 export const recoverTurns = (
   { store, now, asks, hold, remember }: Core,
   then: { wait: (turn: Turn) => void; requeue: (turn: Turn) => void; fail: (turn: Turn) => void },
@@ -38,6 +41,7 @@ export const recoverTurns = (
       instance: row.instance,
       proto: row.proto,
       generation: row.generation,
+      leap: LEAP,
       text,
       bytes: Buffer.byteLength(text),
       visible: text.length,

@@ -8,7 +8,7 @@ import type { Connection } from "../bots.ts";
 import { decodeId } from "../ids.ts";
 import { Reject, type Activity, type EventFrame, type ReplyFile, type ReplyFrame } from "../protocol.ts";
 import { toAttachment, type AttachmentRow } from "../store/rows.ts";
-import type { Turn } from "../turn.ts";
+import { newGeneration, type Turn } from "../turn.ts";
 import { decodeImage } from "./ask.ts";
 import type { Core } from "./core.ts";
 import type { Dispatch } from "./dispatch.ts";
@@ -39,7 +39,7 @@ export const createReplies = (
       return fail(turn, "too_large", false); // what was there before is kept
     }
     if (frame.mode === "replace") {
-      turn.generation++;
+      newGeneration(turn);
       turn.text = frame.content;
       turn.visible = 0;
     } else turn.text += frame.content;

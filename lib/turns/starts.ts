@@ -66,6 +66,7 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
   frameAt: at,
   orphanedUntil: undefined,
   generation: 0,
+  leap: 1,
   text: "",
   bytes: 0,
   seq: 0,
