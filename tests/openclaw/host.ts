@@ -123,6 +123,7 @@ export const createHost = async (options: { modelUrl: string }) => {
 
   let child: Bun.Subprocess<"ignore", "pipe", "pipe"> | undefined;
   let output = "";
+  let lastRunMs = 0;
   const read = async (stream: ReadableStream<Uint8Array>) => {
     const decoder = new TextDecoder();
     for await (const piece of stream) output += decoder.decode(piece, { stream: true });
@@ -143,7 +144,8 @@ export const createHost = async (options: { modelUrl: string }) => {
         stderr: "pipe",
       });
       const [code, out, err] = await Promise.all([call.exited, call.stdout.text(), call.stderr.text()]);
-      const result = { code, out: `${out}\n${err}`, ms: Math.round(performance.now() - startedAt) };
+      lastRunMs = performance.now() - startedAt;
+      const result = { code, out: `${out}\n${err}`, ms: Math.round(lastRunMs) };
       if (code === 0 || tries >= 4 || !result.out.includes("another OpenClaw process owns")) return result;
       await Bun.sleep(2000);
     }
@@ -176,8 +178,9 @@ export const createHost = async (options: { modelUrl: string }) => {
     port,
     run,
     ready,
-    get pid() {
-      return child?.pid;
+    /** How long the latest command took: what this machine is worth just now. */
+    get lastRunMs() {
+      return lastRunMs;
     },
     /** Everything the host's gateway process printed. */
     get output() {
