@@ -1,6 +1,7 @@
 /** One open turn, as turns.ts writes it and streams.ts reads it. Only turns.ts changes one. */
 import type { Connection } from "./bots.ts";
 import type { Activity, Attachment, ChatFrame, ChatSource, Finish, Usage } from "./protocol.ts";
+import type { AttachmentRow } from "./store/rows.ts";
 
 export type TurnState = "queued" | "sent" | "accepted" | "streaming" | "done" | "failed" | "cancelled";
 
@@ -89,7 +90,7 @@ export type Turn = {
   /** Files on their way to disk; the end waits for them, and so do acks. */
   storing: Set<Promise<void>>;
   /** Files found after a restart, until the bot has sent their frame again. */
-  found: { id: number; sha: string; name: string }[];
+  found: AttachmentRow[];
   activity: Activity | undefined;
 
   /** How much of the text readers may see: all, but what came with the last frame waits for its commit. */

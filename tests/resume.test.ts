@@ -453,24 +453,34 @@ describe("a gateway that starts again", () => {
     expect(shown(await (await (await second.person()).resume(turn.id, "0:5")).all())).toBe("b alone");
   });
 
-  test("a file whose frame was lost with the process is not there twice when it is sent again", async () => {
+  test("a file whose frame was lost with the process, even twice, is there once when it is sent again", async () => {
     const { first, restart, peek } = await lives();
+    const dying = (rig: Rig): void => {
+      rig.gateway.gate.store.turns.log = () => Promise.reject(new Reject("storage_failed"));
+    };
     const bot = await first.v2("a", { caps: ["ack", "seq", "attachments"] }, hold);
     const turn = await (await first.person()).ask("hi");
     const chat = await bot.waitFor("chat");
     bot.write(chat, "before ");
     await bot.waitFor("ack");
-    const { store } = first.gateway.gate;
-    store.turns.log = () => Promise.reject(new Reject("storage_failed")); // the kill comes before the next batch
+    dying(first); // the kill comes before the next batch
     const attachments = [{ name: "a.txt", mime: "text/plain", data: Buffer.from("file").toString("base64") }];
     bot.write(chat, "with file ", { attachments });
     await until(() => peek("SELECT id FROM attachments").length === 1, 2000, "the file to be stored");
     const second = await restart();
-    const back = await second.v2("a", { caps: ["ack", "seq", "attachments"], session: bot.registered.session }, hold);
+    dying(second);
+    const register = { caps: ["ack", "seq", "attachments"] };
+    const between = await second.v2("a", { ...register, session: bot.registered.session }, hold);
+    expect(between.registered.pending).toEqual([{ id: chat.id, seq: 1 }]);
+    between.write(chat, "with file ", { seq: 2, attachments });
+    await until(() => [...second.turns.all()][0]?.text === "before with file ", 2000, "the frame");
+    await second.stop();
+    const third = await rigs.open({}, { dataDir: second.dataDir, clock: second.clock });
+    const back = await third.v2("a", { ...register, session: between.registered.session }, hold);
     expect(back.registered.pending).toEqual([{ id: chat.id, seq: 1 }]);
     back.write(chat, "with file ", { seq: 2, attachments });
     back.end(chat, "after", { seq: 3 });
-    const me = await second.person();
+    const me = await third.person();
     expect(shown(await (await me.resume(turn.id)).all())).toBe("before with file after");
     expect((await me.messages(turn.conversation)).at(-1)?.attachments.map(({ name }) => name)).toEqual(["a.txt"]);
   });

@@ -53,9 +53,10 @@ export const recoverTurns = (
       if (quote) turn.ask.replyTo = quote;
     }
     for (const file of store.attachments.ofTurn(row.id)) {
+      turn.found.push(file);
+      if (row.seq === 0) continue; // of a frame that was not stored, or of an earlier attempt
       turn.files.push(file.id);
       turn.attachments.push(toAttachment(file));
-      turn.found.push({ id: file.id, sha: file.sha, name: file.name });
     }
     hold(turn.user);
     remember(turn);

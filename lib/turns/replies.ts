@@ -7,6 +7,7 @@
 import type { Connection } from "../bots.ts";
 import { decodeId } from "../ids.ts";
 import { Reject, type Activity, type EventFrame, type ReplyFile, type ReplyFrame } from "../protocol.ts";
+import { cleanName } from "../store/attachments.ts";
 import { toAttachment, type AttachmentRow } from "../store/rows.ts";
 import { newGeneration, type Turn } from "../turn.ts";
 import { decodeImage } from "./ask.ts";
@@ -69,7 +70,7 @@ export const createReplies = (
     const stored = storeFile(turn, file)
       .then((row) => {
         // Of an attempt that lost, or sent again after a restart.
-        if (turn.attempt !== attempt || turn.files.includes(row.id) || isFound(turn, row)) return;
+        if (turn.attempt !== attempt || turn.files.includes(row.id)) return;
         turn.files.push(row.id);
         turn.attachments.push(toAttachment(row));
         streams.touch(turn);
@@ -83,10 +84,12 @@ export const createReplies = (
   };
 
   /** Stored before a kill that cost the frame it came in; the bot has sent that again. */
-  const isFound = (turn: Turn, row: AttachmentRow): boolean => {
-    const at = turn.found.findIndex(({ sha, name }) => sha === row.sha && name === row.name);
-    if (at >= 0) turn.found.splice(at, 1);
-    return at >= 0;
+  const takeFound = (turn: Turn, bytes: Uint8Array, fileName: string): AttachmentRow | undefined => {
+    if (turn.found.length === 0) return undefined;
+    const digest = new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
+    const clean = cleanName(fileName);
+    const at = turn.found.findIndex(({ sha, name }) => sha === digest && name === clean);
+    return at < 0 ? undefined : turn.found.splice(at, 1)[0];
   };
 
   const storeFile = async (turn: Turn, file: ReplyFile): Promise<AttachmentRow> => {
@@ -99,7 +102,9 @@ export const createReplies = (
     if (bytes.length > config().limits.attachmentBytes) throw new Reject("too_large");
     const type = file.mime || mime;
     const name = file.name === "image" && !file.mime ? `image.${type.split("/")[1] ?? "bin"}` : file.name;
-    return store.attachments.add({ user: turn.user, name, mime: type, bytes, turn: turn.id });
+    return (
+      takeFound(turn, bytes, name) ?? store.attachments.add({ user: turn.user, name, mime: type, bytes, turn: turn.id })
+    );
   };
 
   const onEvent = (turn: Turn, frame: EventFrame): void => {

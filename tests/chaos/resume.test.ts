@@ -91,7 +91,7 @@ describe("an answer is never lost", () => {
       closers.push(toBots.stop, toPeople.stop);
 
       /** Every text that a bot gave in answer to a turn: one per run of it. */
-      const given = new Map<string, string[]>();
+      const given = new Map<string, { text: string; files: string[] }[]>();
       let runs = 0;
       const answer =
         (botId: string) =>
@@ -99,16 +99,28 @@ describe("an answer is never lost", () => {
           const run = ++runs;
           const pieces = 20 + Math.floor(random() * 180);
           let text = "";
+          const files: string[] = [];
           const texts = given.get(turn.id) ?? [];
           given.set(turn.id, texts);
-          const place = texts.push("") - 1;
+          const place = texts.push({ text: "", files }) - 1;
           for (let i = 0; i < pieces && !turn.signal.aborted; i++) {
             const piece = `${botId}/${run}/${i} 🙂你好${"x".repeat(Math.floor(random() * 40))}\n`;
-            turn.write(piece);
-            text += piece;
+            const what = random();
+            if (what < 0.02) {
+              text = `${text.slice(0, text.length / 2)}|${piece}`.toWellFormed();
+              turn.replace(text);
+            } else {
+              turn.write(piece);
+              text += piece;
+            }
+            if (what > 0.98) {
+              const name = `${run}-${i}.txt`;
+              files.push(name);
+              await turn.attach({ name, mime: "text/plain", data: new TextEncoder().encode(piece.repeat(50)) });
+            }
             await Bun.sleep(random() * 100);
           }
-          texts[place] = text;
+          texts[place] = { text, files };
         };
       const bots: Bot[] = ["a", "b", "c", "d", "e"].map((botId) =>
         connectBot({
@@ -151,6 +163,7 @@ describe("an answer is never lost", () => {
 
       // What is stored is what was shown is what a bot gave.
       const wrong: string[] = [];
+      let attached = 0;
       const stored = new Map<string, Stored[]>();
       for (const conversation of new Set(done.map((one) => one.conversation)))
         for (const message of await messagesOf(server.url, token, conversation))
@@ -159,12 +172,17 @@ describe("an answer is never lost", () => {
         const name = `${one.message} (${one.turn}, ${one.connections} connections)`;
         if (one.end !== "stop") wrong.push(`${name} ended with "${one.end}"`);
         if (one.faults.length > 0) wrong.push(`${name}: ${one.faults.slice(0, 3).join("; ")}`);
-        if (!given.get(one.turn)?.includes(one.text)) wrong.push(`${name} shows what no bot gave (${one.text.length})`);
+        const run = given.get(one.turn)?.find(({ text }) => text === one.text);
+        if (!run) wrong.push(`${name} shows what no bot gave (${one.text.length})`);
         const rows = stored.get(one.turn) ?? [];
         if (rows.map(({ role }) => role).join() !== "user,bot")
           wrong.push(`${name} is stored as ${rows.length} messages`);
         if (rows[0]?.content !== one.message) wrong.push(`${name} is stored as "${rows[0]?.content}"`);
         if (rows[1]?.content !== one.text) wrong.push(`${name}: stored and shown differ`);
+        const files = rows[1]?.attachments.map((file) => file.name).sort() ?? [];
+        if (files.join() !== run?.files.toSorted().join())
+          wrong.push(`${name}: files ${files} instead of ${run?.files}`);
+        attached += files.length;
       }
       const turns = new Set(done.map(({ turn }) => turn));
       if (turns.size !== done.length) wrong.push(`${done.length} questions, ${turns.size} turns`);
@@ -178,6 +196,7 @@ describe("an answer is never lost", () => {
           connections: done.reduce((sum, { connections }) => sum + connections, 0),
           replaced: done.reduce((sum, { replaced }) => sum + replaced, 0),
           runs,
+          attached,
           bots: toBots.counts,
           people: toPeople.counts,
           wrong: wrong.length,
