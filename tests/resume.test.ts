@@ -485,6 +485,27 @@ describe("a gateway that starts again", () => {
     expect((await me.messages(turn.conversation)).at(-1)?.attachments.map(({ name }) => name)).toEqual(["a.txt"]);
   });
 
+  test("files of an attempt that lost do not come back with a restart", async () => {
+    const { first, restart } = await lives();
+    const caps = ["ack", "seq", "idempotent"];
+    const file = (name: string) => [{ name, mime: "text/plain", data: Buffer.from(name).toString("base64") }];
+    const a = await first.v2("a", { caps }, hold);
+    const turn = await (await first.person()).ask("hi");
+    a.write(await a.waitFor("chat"), "from a", { attachments: file("a.txt") });
+    await a.waitFor("ack");
+    const b = await first.v2("b", { caps }, hold);
+    a.cut();
+    const chat = await b.waitFor("chat");
+    b.write(chat, "from b", { attachments: file("b.txt") });
+    await b.waitFor("ack");
+    const second = await restart();
+    const back = await second.v2("b", { caps, session: b.registered.session }, hold);
+    back.end(chat, "!", { seq: 2 });
+    const me = await second.person();
+    expect(shown(await (await me.resume(turn.id)).all())).toBe("from b!");
+    expect((await me.messages(turn.conversation)).at(-1)?.attachments.map(({ name }) => name)).toEqual(["b.txt"]);
+  });
+
   test("a caller that waits for its answer when the gateway stops is told so, and finds the answer later", async () => {
     const { first, restart } = await lives();
     const bot = await first.v2("a", {}, hold);

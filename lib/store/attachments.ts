@@ -44,6 +44,8 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
        OR EXISTS (SELECT 1 FROM people p WHERE p.avatar = a.id) AS used
      FROM attachments a WHERE id > ? AND created_at < ? ORDER BY id LIMIT ?`,
   );
+  const disownTurn = db.prepare("UPDATE attachments SET turn = NULL WHERE turn = ?");
+  const disownOne = db.prepare("UPDATE attachments SET turn = NULL WHERE id = ?");
   const drop = db.prepare("DELETE FROM attachments WHERE id = ?");
   const shared = db.prepare<{ id: number }, [string]>("SELECT id FROM attachments WHERE sha = ? LIMIT 1");
   /** Contents whose row is on its way: a sweep between the bytes and the row must leave them. */
@@ -120,6 +122,13 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
     bytes: (row: AttachmentRow): Promise<Uint8Array> => Bun.file(pathOf(row.sha)).bytes(),
     ofMessage: (message: number): Attachment[] => ofMessage.all(message).map(toAttachment),
     rowsOfMessage: (message: number): AttachmentRow[] => ofMessage.all(message),
+    /** Files of an attempt that came to nothing: of the whole turn so far, or one. The sweep collects what nobody names. */
+    disown: (which: { turn: number } | { id: number }): Promise<void> =>
+      write(() => {
+        if ("turn" in which) disownTurn.run(which.turn);
+        else disownOne.run(which.id);
+      }),
+
     ofTurn: (turn: number): AttachmentRow[] => ofTurn.all(turn),
 
     /**

@@ -112,7 +112,10 @@ export const createDispatch = (
     const { id, generation } = turn;
     const lament = (error: unknown): void => log("error", "assign_failed", { turn: turn.key, error: String(error) });
     // Frames are counted anew by each attempt. In the commit of the `assign` below, which then says the state.
-    if (turn.attempt > 1) store.turns.log([{ turn: id, generation, seq: 0, text: "" }]).catch(lament);
+    if (turn.attempt > 1) {
+      store.turns.log([{ turn: id, generation, seq: 0, text: "" }]).catch(lament);
+      store.attachments.disown({ turn: id }).catch(lament);
+    }
     store.turns
       .assign({
         id,

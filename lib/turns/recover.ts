@@ -54,7 +54,7 @@ export const recoverTurns = (
     }
     for (const file of store.attachments.ofTurn(row.id)) {
       turn.found.push(file);
-      if (row.seq === 0) continue; // of a frame that was not stored, or of an earlier attempt
+      if (row.seq === 0) continue; // of a frame that was not stored
       turn.files.push(file.id);
       turn.attachments.push(toAttachment(file));
     }

@@ -69,11 +69,12 @@ export const createReplies = (
     const { storing, attempt } = turn;
     const stored = storeFile(turn, file)
       .then((row) => {
-        // Of an attempt that lost, or sent again after a restart.
-        if (turn.attempt !== attempt || turn.files.includes(row.id)) return;
+        if (turn.attempt !== attempt) return store.attachments.disown({ id: row.id }); // of one that lost
+        if (turn.files.includes(row.id)) return undefined; // sent again after a restart
         turn.files.push(row.id);
         turn.attachments.push(toAttachment(row));
         streams.touch(turn);
+        return undefined;
       })
       .catch((error: unknown) => log("warn", "reply_file_refused", { turn: turn.key, error: String(error) }))
       .finally(() => {
