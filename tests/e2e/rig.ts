@@ -27,6 +27,8 @@ export const launch = async (): Promise<Browser> => {
   if (!executablePath) throw new Error("no Chromium found: install one, or name it in CHROMIUM_PATH");
   return await chromium.launch({
     executablePath,
+    // Without a UTF-8 locale Chromium cannot name a download in Chinese and calls it "download".
+    env: { ...process.env, LANG: "C.UTF-8" },
     args: [
       "--headless",
       "--no-sandbox",
