@@ -114,6 +114,7 @@ declare module "openclaw/plugin-sdk/channel-core" {
             abortSignal: AbortSignal;
             disableBlockStreaming: boolean;
             suppressDefaultToolProgressMessages: boolean;
+            onAgentRunStart(runId: string): unknown;
             onPartialReply(partial: { text?: string; delta?: string; replace?: true }): Progress;
             onAssistantMessageStart(): Progress;
             onReasoningStream(reasoning: { text?: string }): Progress;

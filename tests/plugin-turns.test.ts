@@ -72,6 +72,29 @@ describe("a turn", () => {
     expect(refused.done?.error?.code).toBe("not_dispatched");
   });
 
+  test("a host whose lock is taken gets the message once more, unless it had begun with it", async () => {
+    const { gateway, host } = await setup();
+    const runs: string[] = [];
+    host.script(async (run) => {
+      runs.push(run.text);
+      const lock = Object.assign(new Error("busy"), { name: "StateDatabaseCoordinatorContentionError" });
+      if (run.text === "begun") run.begin();
+      if (run.text === "begun" || runs.filter((text) => text === "waits").length === 1) throw lock;
+      await run.deliver({ text: "after all" });
+    });
+    await online(gateway);
+    const [waits, begun] = [
+      gateway.chat("waits", { conversationId: "c1" }),
+      gateway.chat("begun", { conversationId: "c2" }),
+    ];
+    await until(() => waits.done && begun.done);
+    expect([waits.text, begun.done?.error?.code, runs.toSorted()]).toEqual([
+      "after all",
+      "bot_failed",
+      ["begun", "waits", "waits"],
+    ]);
+  });
+
   test("files come in as media and go out as attachments; one that fails does not lose the answer", async () => {
     const { gateway, host, logs } = await setup({ nexus: { mediaMaxMb: 1 } });
     host.script(async (run) => {

@@ -20,6 +20,13 @@ import { createTranscript } from "./transcript.ts";
 /** A sign of life while a model thinks or a tool runs: well below the gateway's silence deadline (5 min). */
 const ALIVE_MS = 20_000;
 
+/** Pauses before a message is given to the host again. */
+const AGAIN_MS = [1000, 2000, 4000];
+
+/** The host's own lock was taken before it had begun with the message: a busy machine, right after its start. */
+const isContention = (error: unknown): boolean =>
+  error instanceof Error && error.name === "StateDatabaseCoordinatorContentionError";
+
 export type InboundLog = { info(text: string): void; warn(text: string): void; error(text: string): void };
 
 export type InboundOptions = {
@@ -72,7 +79,22 @@ export const createInbound = (options: InboundOptions) => {
     const isCommand = runtime.channel.commands.isControlCommandMessage(turn.text, cfg);
     const alive = setInterval(() => turn.event({ kind: "typing" }), ALIVE_MS);
     try {
-      const run = () => runTurn({ cfg, turn, who, route, sessionKey, buildEnvelope, isCommand });
+      const run = async () => {
+        for (let tries = 0; ; tries++) {
+          let began = false;
+          const begin = () => {
+            began = true;
+          };
+          try {
+            return await runTurn({ cfg, turn, who, route, sessionKey, buildEnvelope, isCommand, begin });
+          } catch (error) {
+            const waitMs = AGAIN_MS[tries];
+            if (began || turn.signal.aborted || waitMs === undefined || !isContention(error)) throw error;
+            log.warn(`turn ${turn.id}: the host is busy with itself, once more in ${waitMs} ms`);
+            await new Promise((resolve) => setTimeout(resolve, waitMs));
+          }
+        }
+      };
       if (isCommand) await run();
       else await inLane(sessionKey, turn, run);
     } finally {
@@ -88,6 +110,8 @@ export const createInbound = (options: InboundOptions) => {
     sessionKey: string;
     buildEnvelope: ReturnType<typeof resolveChannelInboundRouteEnvelope>["buildEnvelope"];
     isCommand: boolean;
+    /** Called when the host has begun: from then on the message must not be given to it again. */
+    begin: () => void;
   }): Promise<void> {
     const { cfg, turn, who, route, sessionKey, isCommand } = step;
     const ingress = await admit({ cfg, account, runtime, turn, who, agentId: route.agentId, sessionKey, isCommand });
@@ -173,6 +197,7 @@ export const createInbound = (options: InboundOptions) => {
       delivery: {
         observeMessageSent: true,
         deliver: async (payload, info) => {
+          step.begin();
           const text = payload.text ?? "";
           const urls = payload.mediaUrls?.length ? payload.mediaUrls : payload.mediaUrl ? [payload.mediaUrl] : [];
           if (payload.isReasoning) turn.event({ kind: "reasoning", text });
@@ -213,7 +238,9 @@ export const createInbound = (options: InboundOptions) => {
         disableBlockStreaming: true,
         // Tools are shown as events of our own, not as lines of text.
         suppressDefaultToolProgressMessages: true,
+        onAgentRunStart: () => step.begin(),
         onPartialReply: (partial) => {
+          step.begin();
           if (partial.text !== undefined) transcript.partial(partial.text);
           return true;
         },

@@ -30,7 +30,7 @@ const said = (who: Person, conversationId: string, text: string) =>
 test("an answer streams in many chunks and is stored as it was streamed", async () => {
   const { alice } = rig;
   const first = await alice.chat("SAY:warm up"); // the host's first run loads its model code
-  expect(first.content).toBe("You said: warm up");
+  expect(first.content, JSON.stringify(first)).toBe("You said: warm up");
   const events = await alice.stream("STREAM:40 PACE:30");
   const chunks = events.flatMap((event) => (event.type === "chunk" && event.content ? [event.content] : []));
   expect(chunks.length).toBeGreaterThanOrEqual(5);

@@ -16,6 +16,8 @@ export type Run = {
   context: Context;
   signal: AbortSignal;
   deliver(payload: Payload, kind?: "tool" | "block" | "final"): Promise<unknown>;
+  /** The agent's run starts. */
+  begin(): unknown;
   partial(text: string): unknown;
   nextMessage(): unknown;
   item(item: Item): unknown;
@@ -216,6 +218,7 @@ export const createScriptedHost = (stateDir: string) => {
           replyPipeline: { typing: { start(): Promise<void> } };
           replyOptions: {
             abortSignal: AbortSignal;
+            onAgentRunStart(runId: string): unknown;
             onPartialReply(partial: { text: string }): unknown;
             onAssistantMessageStart(): unknown;
             onItemEvent(item: Item): unknown;
@@ -234,6 +237,7 @@ export const createScriptedHost = (stateDir: string) => {
                 return params.delivery.onError(error, { kind });
               }
             },
+            begin: () => params.replyOptions.onAgentRunStart("run"),
             partial: (text) => params.replyOptions.onPartialReply({ text }),
             nextMessage: () => params.replyOptions.onAssistantMessageStart(),
             item: (item) => params.replyOptions.onItemEvent(item),
