@@ -238,6 +238,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
 
     /** Before a shutdown: tells readers when to return, spread over two seconds, and ends every stream. */
     closeAll: (): void => {
+      flush(); // an end that was stored in this very turn of the event loop is still told
       for (const sse of [...all]) {
         write(sse, `retry: ${500 + Math.floor(Math.random() * 2000)}\n\n`, now());
         end(sse);

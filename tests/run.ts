@@ -143,7 +143,7 @@ const plan = async (env: Record<string, string>): Promise<Part[]> => {
   parts.push(suite("contract of the binary", ["tests/contract.test.ts"], binary, 4, 30_000));
   const folders = [
     ["e2e", "browser tests", 8, 60_000],
-    ["openclaw", "OpenClaw tests", 10, 480_000],
+    ["openclaw", "OpenClaw tests", 14, 480_000],
     ["chaos", "chaos tests", 8, 300_000],
     ["ship", "release tests", 8, 240_000],
   ] as const;
