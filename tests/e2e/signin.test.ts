@@ -56,8 +56,27 @@ const NATIVE_IOS = `window.WebViewJavascriptBridge = {
   },
 };`;
 
+/**
+ * The same of its desktop client: the window carries the container's name and host, and what the script posts to that host
+ * the client takes out and answers as a message from it.
+ */
+const NATIVE_DESK = `{
+  const host = "https://im.dingtalk.com";
+  window.name = JSON.stringify({ hostOrigin: host, containerId: "7", hostVersion: "7.6.30", language: "zh-CN" });
+  window.dingtalk = { platform: { invokeAPI() {} } };
+  const post = window.postMessage.bind(window);
+  window.postMessage = (asked, to, ...more) => {
+    if (to !== host) return post(asked, to, ...more);
+    const { corpId, clientId } = asked.body;
+    const answer = (body, success) => window.dispatchEvent(
+      new MessageEvent("message", { origin: host, data: { type: "response", msgId: asked.msgId, success, body } }));
+    window.dingtalkCode(asked.methodName.split(".").pop(), corpId, clientId).then((code) =>
+      code ? answer({ code }, true) : answer({ errorCode: 1, errorMessage: "no" }, false));
+  };
+}`;
+
 const cold = async (agent: keyof typeof AGENTS): Promise<BrowserContext> =>
-  browser.newContext({ ...(agent === "desktop" ? DESK : PHONE), userAgent: AGENTS[agent] });
+  browser.newContext({ ...(/^desktop$|Desk$/.test(agent) ? DESK : PHONE), userAgent: AGENTS[agent] });
 
 /** The signed-in page, ready to type into. */
 const ready = async (page: Awaited<ReturnType<typeof openPage>>["page"]): Promise<void> => {
@@ -125,6 +144,26 @@ test("dingtalk on iOS: the vendor's script finds its other bridge under the same
   await page.goto(rig.url);
   await ready(page);
   expect(actions).toEqual(["requestAuthCodeV2"]);
+  expect(await violations(page, watch)).toEqual([]);
+  await context.close();
+});
+
+test.each([
+  ["the new call", ["requestAuthCodeV2"]],
+  ["an old client, which knows the old call only", ["requestAuthCodeV2", "requestAuthCode"]],
+] as const)("dingtalk on a desktop: the vendor's script finds its client, %s", async (_, expected) => {
+  const context = await cold("dingtalkDesk");
+  const { page, watch } = await openPage(context, rig.url);
+  await page.addInitScript(NATIVE_DESK);
+  const asked: [string, string, string | undefined][] = [];
+  await page.exposeFunction("dingtalkCode", (action: string, corp: string, app?: string) => {
+    asked.push([action, corp, app]);
+    return action === expected.at(-1) ? rig.dingtalk.appCode() : "";
+  });
+  await page.goto(rig.url);
+  await ready(page);
+  expect(asked.map(([action]) => action)).toEqual([...expected]);
+  expect(asked[0]).toEqual([expected[0], rig.dingtalk.corp, rig.dingtalk.app]);
   expect(await violations(page, watch)).toEqual([]);
   await context.close();
 });

@@ -4,36 +4,12 @@
  * Owns the processes it starts and ends them by their pid. What must stay true: nothing of the person's own OpenClaw is
  * read or written, because every path of the host is set to the test's folder. Refuses to skip: without the host, it throws.
  */
-import { mkdir, rm } from "node:fs/promises";
-import { homedir } from "node:os";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { installPackages } from "../harness/packages.ts";
 import { freePort, tempDir, until } from "../harness/wait.ts";
 
 export const HOST_VERSION = "2026.9.6";
-
-/**
- * Installs npm packages into a cached folder once, one step after the other; a folder that is not what the steps would make
- * is made again. `path` goes before the PATH of npm, so that a Node installed by an earlier step runs the later ones.
- */
-const install = async (name: string, steps: { packages: string[]; path?: string }[]): Promise<string> => {
-  const folder = join(process.env.NEXUS_TEST_CACHE ?? join(homedir(), ".cache", "nexus-tests"), name);
-  const modules = join(folder, "node_modules");
-  const done = Bun.file(join(folder, ".complete"));
-  const recipe = JSON.stringify(steps);
-  if ((await done.exists()) && (await done.text()) === recipe) return modules;
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  await Bun.write(join(folder, "package.json"), JSON.stringify({ private: true }));
-  for (const { packages, path } of steps) {
-    const line = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", ...packages];
-    const PATH = path === undefined ? process.env.PATH : `${join(modules, path)}:${process.env.PATH}`;
-    const child = Bun.spawn(line, { cwd: folder, env: { ...process.env, PATH }, stdout: "pipe", stderr: "pipe" });
-    const [code, out, err] = await Promise.all([child.exited, child.stdout.text(), child.stderr.text()]);
-    if (code !== 0) throw new Error(`${packages} could not be installed (npm ended with ${code}):\n${out}\n${err}`);
-  }
-  await Bun.write(done, recipe);
-  return modules;
-};
 
 /** A Node the host accepts, as a package of this platform. */
 const NODE = `node-${process.platform}-${process.arch}`;
@@ -43,7 +19,7 @@ const NODE = `node-${process.platform}-${process.arch}`;
  * out the host's native parts, which sending a local file needs.
  */
 export const installHost = async (): Promise<{ modules: string; node: string; cli: string }> => {
-  const modules = await install(`openclaw-${HOST_VERSION}`, [
+  const modules = await installPackages(`openclaw-${HOST_VERSION}`, [
     { packages: [`${NODE}@24`] },
     { packages: [`openclaw@${HOST_VERSION}`], path: join(NODE, "bin") },
   ]);
@@ -52,7 +28,7 @@ export const installHost = async (): Promise<{ modules: string; node: string; cl
 
 /** The published v1 gateway: path of its entry. */
 export const installV1Gateway = async (): Promise<string> => {
-  const modules = await install("gateway-1.0.6", [{ packages: ["@houchenyang/nexus-gateway@1.0.6"] }]);
+  const modules = await installPackages("gateway-1.0.6", [{ packages: ["@houchenyang/nexus-gateway@1.0.6"] }]);
   return join(modules, "@houchenyang", "nexus-gateway", "dist", "index.js");
 };
 

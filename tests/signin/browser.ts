@@ -9,6 +9,8 @@ export const AGENTS = {
     "Mozilla/5.0 (Linux; U; Android 14; zh-CN; Pixel) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/120.0 Mobile Safari/537.36 AliApp(DingTalk/7.6.30) com.alibaba.android.rimet/1 Channel/1 language/zh-CN",
   dingtalkIos:
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/21F90 AliApp(DingTalk/7.6.30) com.laiwang.DingTalk/1 Channel/201200 language/zh-Hans-CN",
+  dingtalkDesk:
+    "Mozilla/5.0 (Windows NT 10.0; WOW64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36 dingtalk-win/1.0.0 nw(0.14.7) DingTalk(7.6.30-Release.240101) Mojo/1.0.0 Native AppType(release) Channel/201200",
   wecom:
     "Mozilla/5.0 (Linux; Android 14; Pixel) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/120.0 Mobile Safari/537.36 wxwork/4.1.30 MicroMessenger/7.0.1 NetType/WIFI Language/zh",
 } as const;
