@@ -201,6 +201,12 @@ export const createBots = (deps: {
     const verdict = judge();
     if (!verdict.ok) return refuse(ws, frame, verdict);
     if (isFull() && !connections.has(keyOf(verdict.botId, verdict.instance))) return refuseFull(ws, verdict);
+    // It has spoken, so it knows its session; whoever shows the one before was overtaken on the way (a stalled proxy).
+    const live = connections.get(keyOf(verdict.botId, verdict.instance));
+    if (verdict.proto === 2 && live && live.seenAt > live.connectedAt && session && sessions.isOlder(verdict, session)) {
+      log("warn", "bot_overtaken", { bot: verdict.botId, instance: verdict.instance, address: ws.data.address });
+      return closeSocket(ws, "replaced");
+    }
     ws.data.registering = true;
     if (verdict.proto === 1) return join(ws, verdict, false, undefined);
     sessions.rotate(verdict, session).then(

@@ -3,7 +3,7 @@ import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { Reject } from "../lib/protocol.ts";
-import { tempDir, until, within } from "./harness.ts";
+import { BOT_TOKEN, rawSocket, tempDir, until, within } from "./harness.ts";
 import { createRigs, type Rig, type Said, shown } from "./harness/rig.ts";
 
 const rigs = createRigs();
@@ -299,6 +299,29 @@ describe("the session of a bot", () => {
     const [took5] = await resumes(s1); // too old by now, so nobody can take the turn back any more
     expect(took5).toBe(false);
     expect((await turn.all()).at(-1)?.data.code).toBe("bot_disconnected");
+  });
+
+  test("said late, by a socket that was given up before, does not push out the connection that came after it", async () => {
+    const { first: rig } = await lives();
+    const bot = await rig.v2("a", {}, hold);
+    const s1 = bot.registered.session!;
+    const turn = await (await rig.person()).ask("hi");
+    const chat = await bot.waitFor("chat");
+    bot.write(chat, "x");
+    await bot.waitFor("ack");
+    bot.cut();
+    const back = await rig.v2("a", { session: s1 }, hold);
+    rig.later(10);
+    back.write(chat, "y", { seq: 2 });
+    await back.waitFor("ack", (frame) => "seq" in frame && frame.seq === 2);
+    // What a stalled proxy still had of an attempt in between: the same secret, after the newer one is in use.
+    const late = await rawSocket(rig.wsUrl);
+    late.send({ type: "register", botId: "a", token: BOT_TOKEN, proto: 2, caps: ["ack", "seq"], session: s1 });
+    expect((await within(late.closed, 5000, "the late one to be closed")).code).toBe(4003);
+    expect(rig.logged("bot_overtaken")).toHaveLength(1);
+    expect(back.ws.readyState).toBe(WebSocket.OPEN);
+    back.end(chat, "z", { seq: 3 });
+    expect(shown(await turn.all())).toBe("xyz");
   });
 
   test("two registrations at the same moment leave one connection, whose session is good", async () => {

@@ -29,6 +29,13 @@ export const createBotSessions = (store: Store, now: () => number) => ({
     return { session, resumed };
   },
 
+  /**
+   * Whether `presented` is the one before the newest. Said beside a live connection that holds the newest, it comes from a
+   * socket that was given up before that one was opened, and arrived late.
+   */
+  isOlder: ({ botId, instance }: Pick<Admitted, "botId" | "instance">, presented: string): boolean =>
+    store.access.botSession(botId, instance)?.previous === digest(presented),
+
   /** Whose newest secret this digest is. */
   owner: (hash: string): Pick<Admitted, "botId" | "instance"> | undefined => {
     const row = store.access.botSessionByHash(hash);
