@@ -40,8 +40,9 @@ const SHIP: readonly [is: string, from: string][] = [
   ["/usr/bin/systemd-analyze", "systemd"],
   ["/usr/share/doc/python3-seccomp", "python3-seccomp"],
 ];
-/** Where the arm64 binary is not the machine's own. */
+/** What starts the binaries that are not the machine's own: arm64, and x64 with musl. */
 const EMULATION: typeof SHIP = [
+  ["/lib/ld-musl-x86_64.so.1", "musl"],
   ["/usr/bin/qemu-aarch64-static", "qemu-user-static"],
   ["/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1", "libc6-arm64-cross"],
 ];

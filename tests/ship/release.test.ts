@@ -10,6 +10,7 @@ import { type Target, TARGETS } from "../../deploy/targets.ts";
 import { startProcess } from "../harness/process.ts";
 import { tempDir, within } from "../harness/wait.ts";
 import { checkSignature } from "./macho.ts";
+import { lacksMusl, prepareMusl } from "./musl.ts";
 import {
   archiveOf,
   buildRelease,
@@ -129,7 +130,8 @@ const followReadme = async (name: string, run: string[], readyMs: number): Promi
 };
 
 /** How a Linux target can be started here, or why not. */
-const waysToRun = (target: Target): { run: (binary: string) => string[]; readyMs: number } | { why: string } => {
+type Way = { run: (binary: string) => string[] | Promise<string[]>; readyMs: number };
+const waysToRun = (target: Target): Way | { why: string } => {
   if (target === own) return { run: (binary) => [binary], readyMs: 10_000 };
   if (target.platform !== "linux") return { why: `needs ${target.platform === "darwin" ? "macOS" : "Windows"}` };
   if (process.platform !== "linux") return { why: "needs Linux" };
@@ -140,11 +142,10 @@ const waysToRun = (target: Target): { run: (binary: string) => string[]; readyMs
     if (!existsSync(`${libc}/lib/ld-linux-aarch64.so.1`)) return { why: "needs libc6-arm64-cross" };
     return { run: (binary) => [qemu, "-L", libc, binary], readyMs: 60_000 };
   }
-  if (target.libc === "musl") {
-    // Alpine has them in its package libstdc++; Debian has a loader for musl, but no C++ library made for it.
-    const both = ["/lib/ld-musl-x86_64.so.1", "/usr/lib/libstdc++.so.6"].every((path) => existsSync(path));
-    if (!both) return { why: "needs a C++ library made for musl, which Debian does not have" };
-    return { run: (binary) => [binary], readyMs: 10_000 };
+  if (target.libc === "musl" && process.arch === "x64") {
+    const why = lacksMusl();
+    if (why) return { why };
+    return { run: async (binary) => [...(await prepareMusl(join(folder.path, "musl"))), binary], readyMs: 10_000 };
   }
   return { why: `needs ${target.arch}` };
 };
@@ -161,7 +162,7 @@ for (const target of TARGETS) {
     async () => {
       const binary = join(folder.path, `bin-${target.name}`);
       await copyFile(join(await unpack(target, join(folder.path, target.name)), target.executable), binary);
-      await followReadme(target.name, way.run(binary), way.readyMs);
+      await followReadme(target.name, await way.run(binary), way.readyMs);
     },
     120_000,
   );
