@@ -3,25 +3,11 @@
  * delays, cuts and half-opens. CHAOS_SECONDS and CHAOS_SEED repeat or lengthen a run.
  */
 import { afterEach, describe, expect, test } from "bun:test";
-import { type Bot, connectBot, type Turn } from "../../plugin/client.ts";
-import {
-  api,
-  BOT_TOKEN,
-  type ConfigJson,
-  freePort,
-  login,
-  readSse,
-  type RunningProcess,
-  startProcess,
-  tempDir,
-  until,
-  v1Bot,
-  v2Bot,
-  within,
-} from "../harness.ts";
-import { follow, type Followed } from "../harness/follow.ts";
+import { connectBot } from "../../plugin/client.ts";
+import { api, BOT_TOKEN, type ConfigJson, login, readSse, until, v1Bot, v2Bot, within } from "../harness.ts";
 import { faultProxy, NO_FAULTS, seeded } from "../harness/proxy.ts";
-import type { Said, Stored } from "../harness/rig.ts";
+import type { Said } from "../harness/rig.ts";
+import { killable, messagesOf, storm } from "./storm.ts";
 
 const SECONDS = Number(process.env.CHAOS_SECONDS ?? 120);
 const SEED = Number(process.env.CHAOS_SEED ?? Date.now() % 1_000_000);
@@ -33,179 +19,20 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
 });
 
-const LIMITS = { sendsPerMinute: 0, turnsPerUser: 0, streamsPerUser: 0, connectionsPerAddress: 0 };
-
-/** A gateway on a fixed port, which can be killed and started again on the same folder. */
-const gateway = async (config: ConfigJson = {}) => {
-  const folder = await tempDir("chaos");
-  closers.push(() => folder.remove());
-  const port = freePort();
-  let running: RunningProcess;
-  const start = async (): Promise<RunningProcess> => {
-    running = await startProcess({
-      cwd: folder.path,
-      port,
-      config: { port, limits: LIMITS, ...config },
-      readyMs: 20_000,
-    });
-    return running;
-  };
-  closers.push(() => running.stop());
-  await start();
-  return {
-    port,
-    url: `http://127.0.0.1:${port}`,
-    wsUrl: `ws://127.0.0.1:${port}/bot-ws`,
-    start,
-    now: (): RunningProcess => running,
-    kill: async (): Promise<void> => {
-      running.kill("SIGKILL");
-      await running.exited;
-    },
-  };
-};
-
-const messagesOf = async (url: string, token: string, conversation: string): Promise<Stored[]> => {
-  const all: Stored[] = [];
-  let before = "";
-  for (;;) {
-    const path = `/api/conversations/${conversation}/messages?limit=200${before && `&before=${before}`}`;
-    const { body } = await api(url, token)<{ messages: Stored[]; next?: string }>("GET", path);
-    all.unshift(...body.messages);
-    if (!body.next) return all;
-    before = body.next;
-  }
-};
+const gateway = (config: ConfigJson = {}) => killable(closers, config);
 
 describe("an answer is never lost", () => {
   test(
     `killed every ${KILL_EVERY_MS / 1000} s for ${SECONDS} s under ${STREAMS} streams, over a bad network: every text whole, once, in order (D3)`,
     async () => {
       console.log(`seed ${SEED}`);
-      const random = seeded(SEED);
-      const pings = { pingInterval: 2_000, botTimeout: 6_000 };
-      const server = await gateway(pings);
-      const bad = { delayMs: 30, cut: 0.35, halfOpen: 0.1, withinMs: 6_000, silentMs: 5_000 };
-      const toBots = faultProxy(server.port, bad, random);
-      const toPeople = faultProxy(server.port, bad, random);
-      closers.push(toBots.stop, toPeople.stop);
-
-      /** Every text that a bot gave in answer to a turn: one per run of it. */
-      const given = new Map<string, { text: string; files: string[] }[]>();
-      let runs = 0;
-      const answer =
-        (botId: string) =>
-        async (turn: Turn): Promise<void> => {
-          const run = ++runs;
-          const pieces = 20 + Math.floor(random() * 180);
-          let text = "";
-          const files: string[] = [];
-          const texts = given.get(turn.id) ?? [];
-          given.set(turn.id, texts);
-          const place = texts.push({ text: "", files }) - 1;
-          for (let i = 0; i < pieces && !turn.signal.aborted; i++) {
-            const piece = `${botId}/${run}/${i} 🙂你好${"x".repeat(Math.floor(random() * 40))}\n`;
-            const what = random();
-            if (what < 0.02) {
-              text = `${text.slice(0, text.length / 2)}|${piece}`.toWellFormed();
-              turn.replace(text);
-            } else {
-              turn.write(piece);
-              text += piece;
-            }
-            if (what > 0.98) {
-              const name = `${run}-${i}.txt`;
-              files.push(name);
-              await turn.attach({ name, mime: "text/plain", data: new TextEncoder().encode(piece.repeat(50)) });
-            }
-            await Bun.sleep(random() * 100);
-          }
-          texts[place] = { text, files };
-        };
-      const bots: Bot[] = ["a", "b", "c", "d", "e"].map((botId) =>
-        connectBot({
-          url: `ws://127.0.0.1:${toBots.port}`,
-          botId,
-          token: BOT_TOKEN,
-          reconnect: { minMs: 100, maxMs: 1_000 },
-          onTurn: answer(botId),
-        }),
-      );
-      closers.push(() => Promise.all(bots.map((bot) => bot.close())));
-      await until(() => bots.every((bot) => bot.state.state === "online"), 20_000, "five bots");
-      const token = await login(server.url, "user1");
-
-      let going = true;
-      let kills = 0;
-      const began = performance.now();
-      const killer = (async () => {
-        while (performance.now() - began < SECONDS * 1000) {
-          await Bun.sleep(KILL_EVERY_MS);
-          await server.kill();
-          kills++;
-          await server.start();
-        }
-        going = false;
-      })();
-
-      const deadline = began + SECONDS * 1000 + 60_000;
-      const done: (Followed & { message: string })[] = [];
-      let asked = 0;
-      const base = () => `http://127.0.0.1:${toPeople.port}`;
-      const person = async (): Promise<void> => {
-        do {
-          const n = asked++;
-          const message = `question ${n}`;
-          done.push({ message, ...(await follow(base, token, message, `c${n}`, deadline)) });
-        } while (going);
-      };
-      await Promise.all([killer, ...Array.from({ length: STREAMS }, person)]);
-
-      // What is stored is what was shown is what a bot gave.
-      const wrong: string[] = [];
-      let attached = 0;
-      const stored = new Map<string, Stored[]>();
-      for (const conversation of new Set(done.map((one) => one.conversation)))
-        for (const message of await messagesOf(server.url, token, conversation))
-          stored.set(message.turnId ?? "", [...(stored.get(message.turnId ?? "") ?? []), message]);
-      for (const one of done) {
-        const name = `${one.message} (${one.turn}, ${one.connections} connections)`;
-        if (one.end !== "stop") wrong.push(`${name} ended with "${one.end}"`);
-        if (one.faults.length > 0) wrong.push(`${name}: ${one.faults.slice(0, 3).join("; ")}`);
-        const run = given.get(one.turn)?.find(({ text }) => text === one.text);
-        if (!run) wrong.push(`${name} shows what no bot gave (${one.text.length})`);
-        const rows = stored.get(one.turn) ?? [];
-        if (rows.map(({ role }) => role).join() !== "user,bot")
-          wrong.push(`${name} is stored as ${rows.length} messages`);
-        if (rows[0]?.content !== one.message) wrong.push(`${name} is stored as "${rows[0]?.content}"`);
-        if (rows[1]?.content !== one.text) wrong.push(`${name}: stored and shown differ`);
-        const files = rows[1]?.attachments.map((file) => file.name).sort() ?? [];
-        if (files.join() !== run?.files.toSorted().join())
-          wrong.push(`${name}: files ${files} instead of ${run?.files}`);
-        attached += files.length;
-      }
-      const turns = new Set(done.map(({ turn }) => turn));
-      if (turns.size !== done.length) wrong.push(`${done.length} questions, ${turns.size} turns`);
-      if (stored.size !== done.length) wrong.push(`${done.length} questions, ${stored.size} turns stored`);
-      console.log(
-        JSON.stringify({
-          seed: SEED,
-          kills,
-          answers: done.length,
-          characters: done.reduce((sum, { text }) => sum + text.length, 0),
-          connections: done.reduce((sum, { connections }) => sum + connections, 0),
-          replaced: done.reduce((sum, { replaced }) => sum + replaced, 0),
-          runs,
-          attached,
-          bots: toBots.counts,
-          people: toPeople.counts,
-          wrong: wrong.length,
-        }),
-      );
-      expect(wrong).toEqual([]);
-      expect(kills).toBeGreaterThanOrEqual(Math.floor(SECONDS / 6));
-      expect(done.length).toBeGreaterThanOrEqual(STREAMS);
-      expect(toBots.counts.cut + toPeople.counts.cut).toBeGreaterThan(0);
+      const report = await storm({ seed: SEED, seconds: SECONDS, streams: STREAMS, killEveryMs: KILL_EVERY_MS });
+      console.log(JSON.stringify({ ...report, wrong: report.wrong.length }));
+      expect(report.wrong).toEqual([]);
+      expect(report.kills + report.stops).toBeGreaterThanOrEqual(Math.floor(SECONDS / 8));
+      expect(report.answers).toBeGreaterThanOrEqual(STREAMS);
+      for (const { cut, halfOpen, dribbled, twice, late } of [report.bots, report.people])
+        expect(Math.min(cut, halfOpen + 1, dribbled, twice, late)).toBeGreaterThan(0);
     },
     (SECONDS + 120) * 1000,
   );

@@ -1,8 +1,10 @@
 /**
- * A TCP proxy that misbehaves as networks do: delays, cuts, half-open connections, black holes. Which connection suffers
- * what is decided by a seed, so a run can be repeated as far as the timing of the machine allows.
+ * A TCP proxy that misbehaves as networks do: delays, cuts, half-open connections, black holes, bytes that dribble, requests
+ * and frames that come twice, last words that arrive after the next connection's first. Which connection suffers what is
+ * decided by a seed, so a run can be repeated as far as the timing of the machine allows.
  */
 import type { Socket } from "bun";
+import { repeater } from "./repeat.ts";
 
 /** Numbers in [0, 1) from a seed (mulberry32). */
 export const seeded = (seed: number): (() => number) => {
@@ -24,15 +26,42 @@ export type Faults = {
   withinMs: number;
   /** How long a half-open connection says nothing before it is reset. */
   silentMs: number;
+  /** Chance per connection that its reads are passed on in bits of a few bytes. */
+  dribble: number;
+  /** Chance per WebSocket frame, and per request that came in one read, that it arrives twice. */
+  duplicate: number;
+  /**
+   * Of the connections that are cut, the part whose last words reach the server late: up to `lateMs` after the client was
+   * cut off, so after its next connection has spoken. What TCP never does within one connection happens between two.
+   */
+  reorder: number;
+  lateMs: number;
 };
 
+/** The first bytes of each direction dribble; all of a megabyte in bits of four would only measure the proxy. */
+const DRIBBLED = 4000;
+/** How long what a client sends is held back before it is cut off, so that there are last words. */
+const HOLD_MS = 250;
+
 type Side = Socket<{ other: Pipe; towards: "client" | "server" }>;
-type Pipe = { client?: Side; server?: Side; silent: boolean; early: Uint8Array[]; timers: Set<Timer>; over: boolean };
+type Pipe = {
+  client?: Side;
+  server?: Side;
+  silent: boolean;
+  early: Uint8Array[];
+  timers: Set<Timer>;
+  over: boolean;
+  /** Bytes of each direction that still dribble. */
+  dribble: { client: number; server: number };
+  /** Collected while the client's last words are held back. */
+  held?: Uint8Array[];
+  repeat: { client: (bytes: Uint8Array) => Uint8Array[]; server: (bytes: Uint8Array) => Uint8Array[] };
+};
 
 /** Listens on a free port of 127.0.0.1 and passes everything to `target`, as well as `faults` let it. */
 export const faultProxy = (target: number, faults: Faults, random: () => number) => {
   const pipes = new Set<Pipe>();
-  const counts = { connections: 0, cut: 0, halfOpen: 0, delayed: 0, refused: 0 };
+  const counts = { connections: 0, cut: 0, halfOpen: 0, delayed: 0, refused: 0, dribbled: 0, twice: 0, late: 0 };
   let holed = false;
 
   const after = (pipe: Pipe, ms: number, run: () => void): void => {
@@ -72,12 +101,59 @@ export const faultProxy = (target: number, faults: Faults, random: () => number)
   const pass = (pipe: Pipe, side: Side | undefined, bytes: Uint8Array): void => {
     if (pipe.silent || holed || pipe.over) return; // swallowed: nobody is told
     if (!side) return void pipe.early.push(bytes);
+    const to = side === pipe.server ? "server" : "client";
+    if (pipe.held && to === "client") return;
     const { late } = queues.get(side)!;
-    const due = Math.max(late.at(-1)?.due ?? 0, performance.now() + random() * faults.delayMs);
-    late.push({ bytes, due });
-    if (late.length > 1) return;
+    const idle = late.length === 0;
+    for (const piece of pipe.repeat[to](bytes))
+      for (const bit of bits(pipe, to, piece)) {
+        const due = Math.max(late.at(-1)?.due ?? 0, performance.now() + random() * faults.delayMs);
+        late.push({ bytes: bit, due });
+      }
+    if (!idle || late.length === 0) return;
     if (faults.delayMs > 0) counts.delayed++;
     passLate(pipe, side);
+  };
+  const bits = (pipe: Pipe, to: "client" | "server", bytes: Uint8Array): Uint8Array[] => {
+    const out: Uint8Array[] = [];
+    let at = 0;
+    while (pipe.dribble[to] > 0 && at < bytes.length) {
+      const size = Math.min(1 + Math.floor(random() * 40), bytes.length - at);
+      out.push(bytes.subarray(at, at + size));
+      pipe.dribble[to] -= size;
+      at += size;
+    }
+    if (at < bytes.length) out.push(bytes.subarray(at));
+    return out;
+  };
+  const fromClient = (pipe: Pipe, bytes: Uint8Array): void => {
+    if (pipe.held) pipe.held.push(bytes);
+    else pass(pipe, pipe.server, bytes);
+  };
+
+  /** The client is cut off; what it said last reaches the server when it may have come back already. */
+  const lateWords = (pipe: Pipe): void => {
+    pipe.held = [];
+    after(pipe, HOLD_MS, () => {
+      pipe.client?.terminate();
+      after(pipe, random() * faults.lateMs, () => {
+        const words = pipe.held!;
+        if (words.length > 0 && pipe.server) counts.late++;
+        if (pipe.server) for (const bytes of words) write(pipe.server, bytes);
+        after(pipe, 50, () => destroy(pipe));
+      });
+    });
+  };
+
+  /** The same request once more, on a connection of its own whose answer nobody reads: what a retrying middlebox does. */
+  const again = (request: Uint8Array): void => {
+    counts.twice++;
+    const socket = Bun.connect({
+      hostname: "127.0.0.1",
+      port: target,
+      socket: { open: (to) => void to.write(request), data: () => {} },
+    });
+    void socket.then((one) => setTimeout(() => one.terminate(), 1000)).catch(() => {});
   };
 
   const shared = {
@@ -87,8 +163,8 @@ export const faultProxy = (target: number, faults: Faults, random: () => number)
     },
     close: (side: Side): void => {
       const pipe = side.data.other;
-      // A half-open connection is one whose other end is not told.
-      if (!pipe.silent && !holed) after(pipe, 0, () => destroy(pipe));
+      // A half-open connection is one whose other end is not told; late words still have to arrive.
+      if (!pipe.silent && !holed && !(pipe.held && side.data.towards === "server")) after(pipe, 0, () => destroy(pipe));
     },
     error: (side: Side): void => destroy(side.data.other),
   };
@@ -99,7 +175,8 @@ export const faultProxy = (target: number, faults: Faults, random: () => number)
     if (fate < faults.cut)
       after(pipe, at, () => {
         counts.cut++;
-        destroy(pipe);
+        if (random() < faults.reorder) lateWords(pipe);
+        else destroy(pipe);
       });
     else if (fate < faults.cut + faults.halfOpen)
       after(pipe, at, () => {
@@ -115,7 +192,26 @@ export const faultProxy = (target: number, faults: Faults, random: () => number)
     socket: {
       open: (client) => {
         counts.connections++;
-        const pipe: Pipe = { client, silent: false, early: [], timers: new Set(), over: false };
+        const dribbles = random() < faults.dribble;
+        if (dribbles) counts.dribbled++;
+        const left = dribbles ? DRIBBLED : 0;
+        const twice = (): boolean => {
+          if (random() >= faults.duplicate) return false;
+          counts.twice++;
+          return true;
+        };
+        const pipe: Pipe = {
+          client,
+          silent: false,
+          early: [],
+          timers: new Set(),
+          over: false,
+          dribble: { client: left, server: left },
+          repeat: {
+            server: repeater(twice, (request) => random() < faults.duplicate && again(request)),
+            client: repeater(twice),
+          },
+        };
         client.data = { other: pipe, towards: "server" };
         queues.set(client, { late: [], full: [] });
         pipes.add(pipe);
@@ -139,7 +235,7 @@ export const faultProxy = (target: number, faults: Faults, random: () => number)
           destroy(pipe);
         });
       },
-      data: (client, bytes) => pass(client.data.other, client.data.other.server, new Uint8Array(bytes)),
+      data: (client, bytes) => fromClient(client.data.other, new Uint8Array(bytes)),
       ...shared,
     },
   });
@@ -161,4 +257,14 @@ export const faultProxy = (target: number, faults: Faults, random: () => number)
   };
 };
 
-export const NO_FAULTS: Faults = { delayMs: 0, cut: 0, halfOpen: 0, withinMs: 0, silentMs: 0 };
+export const NO_FAULTS: Faults = {
+  delayMs: 0,
+  cut: 0,
+  halfOpen: 0,
+  withinMs: 0,
+  silentMs: 0,
+  dribble: 0,
+  duplicate: 0,
+  reorder: 0,
+  lateMs: 0,
+};
