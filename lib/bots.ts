@@ -296,6 +296,7 @@ export const createBots = (deps: {
     handlers: {
       open: (ws: Socket): void => {
         sockets.add(ws);
+        ws.data.openedAt = now();
         // On top of the sweep, so that a silent socket lives 5 s and not up to 6.
         setTimeout(sweepSilent, REGISTER_MS).unref();
       },

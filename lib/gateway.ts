@@ -9,7 +9,7 @@ import { createAudit } from "./audit.ts";
 import { lazily, loadAssets, type Assets } from "./assets.ts";
 import { createBotSettings } from "./botsettings.ts";
 import { createBots, type Bots, type SocketData } from "./bots.ts";
-import { createClocks } from "./clocks.ts";
+import { createClocks, steadyFrom } from "./clocks.ts";
 import type { Config } from "./config.ts";
 import { createDays } from "./days.ts";
 import type { Gate } from "./gate.ts";
@@ -50,7 +50,10 @@ const DRAIN_MS = 25_000;
 export type GatewayOptions = {
   config: Config;
   log: Log;
+  /** The wall clock: what is stored and shown. Alone, it is also what deadlines count by. */
   now?: () => number;
+  /** A clock that is never set: what deadlines, heartbeats and limits count by. */
+  steady?: () => number;
   /** Instead of config.dataDir. */
   dataDir?: string;
   /** Called at the first sign-in with a password. */
@@ -63,11 +66,13 @@ export type GatewayOptions = {
 export const createGateway = async ({
   config: initial,
   log: write,
-  now = Date.now,
+  now: wall,
+  steady = wall ?? steadyFrom(Date.now()),
   dataDir = initial.dataDir,
   signedIn = () => {},
   assets,
 }: GatewayOptions) => {
+  const now = wall ?? Date.now;
   const metrics = createMetrics({ now });
   const log: Log = (level, event, fields) => {
     metrics.logged(level, event);
@@ -87,7 +92,7 @@ export const createGateway = async ({
   const botSettings = createBotSettings({ store, now });
   config = botSettings.over(file);
   const people = createPeople({ config: current, store, now });
-  const streams = createStreams({ config: current, now });
+  const streams = createStreams({ config: current, now: steady });
   const quota = createQuota({ config: current, people, store, days, now, refused: metrics.quotaRefused });
   const turns: Turns = createTurns({
     config: current,
@@ -98,7 +103,7 @@ export const createGateway = async ({
     quota,
     metrics,
     log,
-    now,
+    now: steady,
   });
   const inbox: Inbox = createInbox({
     config: current,
@@ -120,7 +125,7 @@ export const createGateway = async ({
     config: current,
     store,
     log,
-    now,
+    now: steady,
     hooks: {
       pending: turns.pending,
       joined: (connection, replaced) => {
@@ -140,11 +145,11 @@ export const createGateway = async ({
     now,
     ended: (access) => streams.endWhere((sse) => sse.access === access),
   });
-  const passwords = createPasswordCheck({ users: people.all, now, log });
+  const passwords = createPasswordCheck({ users: people.all, now: steady, log });
   const sends = createBuckets({
     burst: () => none(config.limits.sendsPerMinute),
     refillMs: () => (config.limits.sendsPerMinute === 0 ? 0 : 60_000 / config.limits.sendsPerMinute),
-    now,
+    now: steady,
   });
   const addresses = createCounter({ most: () => none(config.limits.connectionsPerAddress) });
 

@@ -33,7 +33,10 @@ export type Turn = {
   source: ChatSource;
   /** Of the request that asked; not kept over a restart. */
   requestId: string | undefined;
+  /** As stored and shown: the wall clock. */
   createdAt: number;
+  /** Deadlines count from here: the steady clock. */
+  beganAt: number;
 
   /** What the bot is asked; for another attempt. */
   ask: {

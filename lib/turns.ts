@@ -78,7 +78,7 @@ export const createTurns = (deps: {
 
   const sweepTurn = (turn: Turn, at: number): void => {
     if (turn.ending) ends.retry(turn, at);
-    else if (at - turn.createdAt > TOTAL_MS) {
+    else if (at - turn.beganAt > TOTAL_MS) {
       tellCancel(turn, "timeout");
       fail(turn, "turn_timeout", true);
     } else if (turn.orphanedUntil !== undefined) {

@@ -21,6 +21,8 @@ export type LogLine = { level: string; event: string; fields: Record<string, unk
 export type GatewayOptions = {
   /** Milliseconds since 1970; a fake clock for the tests of time. */
   now?: () => number;
+  /** Where the wall clock and the clock of deadlines differ; default: `now` is both. */
+  steady?: () => number;
   /** Default: a new folder, removed at `stop`. Given: left alone, so that a second gateway can open it. */
   dataDir?: string;
   /** Instead of the real page, which takes 0.3 s to build. */
@@ -46,6 +48,7 @@ export const startGateway = async (config: ConfigJson = {}, options: GatewayOpti
     log: (level: string, event: string, fields: Record<string, unknown> = {}) => logs.push({ level, event, fields }),
     dataDir,
     ...(options.now ? { now: options.now } : {}),
+    ...(options.steady ? { steady: options.steady } : {}),
     ...(options.assets ? { assets: options.assets } : {}),
   });
   const { port } = await gateway.listen();

@@ -75,7 +75,7 @@ export const createEnds = (
     streams.touch(turn);
     publish.message(turn.user, stored.row, stored.conversation);
     turn.whenEnded.resolve(end);
-    metrics.turnEnded(end.state, now() - turn.createdAt, turn.bytes);
+    metrics.turnEnded(end.state, now() - turn.beganAt, turn.bytes);
     log(end.state === "failed" ? "info" : "debug", "turn_ended", {
       turn: turn.key,
       request: turn.requestId,
@@ -84,7 +84,7 @@ export const createEnds = (
       state: end.state,
       error_code: end.error?.code,
       chars: turn.text.length,
-      ms: now() - turn.createdAt,
+      ms: now() - turn.beganAt,
     });
   };
 

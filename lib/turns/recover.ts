@@ -34,6 +34,7 @@ export const recoverTurns = (
       conversationKey: encodeId(row.conversation),
       question: row.question,
       createdAt: row.created_at,
+      beganAt: Math.min(row.created_at, now()),
       hasFiles: (question?.files ?? 0) > 0,
       attempt: row.attempt,
       botId: row.proto === 0 ? undefined : (row.bot ?? undefined),

@@ -44,7 +44,7 @@ export const createReplies = (
       turn.text = frame.content;
       turn.visible = 0;
     } else turn.text += frame.content;
-    if (turn.bytes === 0 && bytes > 0) metrics.firstChunk(turn.frameAt - turn.createdAt);
+    if (turn.bytes === 0 && bytes > 0) metrics.firstChunk(turn.frameAt - turn.beganAt);
     turn.bytes = bytes;
     if (frame.image) keepFile(turn, { name: "image", mime: "", data: frame.image });
     for (const file of frame.attachments ?? []) keepFile(turn, file);

@@ -45,6 +45,7 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
   source: ask.source,
   requestId: ask.requestId,
   createdAt: at,
+  beganAt: at,
   ask: {
     content: text,
     ...(ask.image && { image: ask.image }),
