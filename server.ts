@@ -27,7 +27,7 @@ const serve = async (io: Io, { configPath, port }: ServeOptions): Promise<number
   let loaded = loadConfig(configPath, env);
   if (!loaded.ok && "missing" in loaded) {
     try {
-      first = await firstStart(configPath, { terminal });
+      first = await firstStart(configPath, { terminal, language });
     } catch (error) {
       complain(explainStart(error, { folder: dirname(configPath) })[language]);
       return EXIT.failed;
@@ -41,7 +41,7 @@ const serve = async (io: Io, { configPath, port }: ServeOptions): Promise<number
   const { config, warnings } = loaded;
   const style = logStyle(io.stdout, io.env);
   const log = createLog({ ...style, write: (line) => void io.stdout.write(line) });
-  for (const warning of warnings) log("warn", "config", { hint: warning[config.language] });
+  for (const warning of warnings) log("warn", "config", { hint: warning[language] });
   if (first?.passwordFile) log("warn", "first_start", { user: first.username, passwordFile: first.passwordFile });
 
   let gateway: Awaited<ReturnType<typeof createGateway>>;
@@ -51,25 +51,25 @@ const serve = async (io: Io, { configPath, port }: ServeOptions): Promise<number
     address = await gateway.listen();
   } catch (error) {
     if (first) undoFirstStart(configPath, first);
-    complain(explainStart(error, { port: config.port, host: config.host })[config.language]);
+    complain(explainStart(error, { port: config.port, host: config.host })[language]);
     return EXIT.failed;
   }
   log("info", "listening", { version: VERSION, host: config.host, port: address.port, url: address.url });
   if (terminal) {
     const { username, shown } = first ?? {};
     const secrets = username && shown ? { shown: { username, ...shown } } : {};
-    const look = { version: VERSION, config, port: address.port, addresses: lanAddresses(), colour: style.colour };
-    io.stdout.write(banner({ ...look, ...secrets }));
+    const look = { version: VERSION, config, language, port: address.port, addresses: lanAddresses() };
+    io.stdout.write(banner({ ...look, colour: style.colour, ...secrets }));
   }
 
   const reload = (): void => {
     const next = loadConfig(configPath, env);
     if (!next.ok) {
-      const faults = next.faults.map((fault) => faultLine(fault, config.language));
+      const faults = next.faults.map((fault) => faultLine(fault, language));
       log("error", "config_refused", { file: basename(configPath), faults, kept: "the config before it" });
       return;
     }
-    for (const warning of next.warnings) log("warn", "config", { hint: warning[next.config.language] });
+    for (const warning of next.warnings) log("warn", "config", { hint: warning[language] });
     gateway.reload(next.config);
     log("info", "config_applied", { users: next.config.users.size, bots: next.config.bots.size });
   };

@@ -4,6 +4,7 @@
  * Shown on a terminal only. The only secrets in it are those of a first start, which are shown this once.
  */
 import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
+import type { Language } from "./cli/command.ts";
 import type { Config } from "./config.ts";
 import { isLoopback } from "./config/network.ts";
 
@@ -29,12 +30,16 @@ export const lanAddresses = (
 
 export type Banner = {
   version: string;
-  config: Pick<Config, "host" | "publicUrl" | "language" | "botTokens">;
+  config: Pick<Config, "host" | "publicUrl" | "botTokens">;
+  /** The terminal's, which need not be that of the page. */
+  language: Language;
   port: number;
   addresses: string[];
   colour: boolean;
   /** Of a first start or a demo: shown this once. */
-  shown?: { username: string; password: string; botToken?: string };
+  shown?: { username: string; password: string; botToken: string };
+  /** A demo keeps none of it, so there is nothing to set up by it. */
+  demo?: boolean;
 };
 
 const TEXTS = {
@@ -46,6 +51,7 @@ const TEXTS = {
     password: "密码",
     token: "机器人令牌",
     once: "密码只显示这一次；config.json 里只有它的哈希。",
+    demo: "密码和令牌每次都是新的。",
     bots: "连接机器人",
     openclaw: "OpenClaw（先装插件，见 README）：",
     yourToken: "config.json 里的 botToken",
@@ -59,6 +65,7 @@ const TEXTS = {
     password: "Password",
     token: "Bot token",
     once: "The password is shown this once; config.json holds only its hash.",
+    demo: "Password and token are new each time.",
     bots: "Connect bots",
     openclaw: "OpenClaw (install the plugin first, see README):",
     yourToken: "botToken of config.json",
@@ -72,8 +79,8 @@ const width = (text: string): number => Bun.stringWidth(text);
 const hostInUrl = (host: string): string => (host.includes(":") ? `[${host}]` : host);
 
 /** The banner as text, with a newline at its end. */
-export const banner = ({ version, config, port, addresses, colour, shown }: Banner): string => {
-  const t = TEXTS[config.language];
+export const banner = ({ version, config, language, port, addresses, colour, shown, demo }: Banner): string => {
+  const t = TEXTS[language];
   const paint = (code: string, text: string): string => (colour ? `\x1b[${code}m${text}\x1b[0m` : text);
   const everywhere = config.host === "0.0.0.0" || config.host === "::";
   const local = `http://${everywhere || isLoopback(config.host) ? "localhost" : hostInUrl(config.host)}:${port}`;
@@ -91,10 +98,10 @@ export const banner = ({ version, config, port, addresses, colour, shown }: Bann
     for (const [i, url] of reachable.entries()) lines.push(row(i === 0 ? t.phone : "", url));
   if (shown) {
     lines.push("", row(t.user, shown.username), row(t.password, paint("1", shown.password)));
-    if (shown.botToken) lines.push(row(t.token, shown.botToken), "", `  ${paint("2", t.once)}`);
+    lines.push(row(t.token, shown.botToken), "", `  ${paint("2", demo ? t.demo : t.once)}`);
   }
   lines.push("", row(t.bots, socket));
-  if (config.botTokens.length > 0 || shown?.botToken) {
+  if (config.botTokens.length > 0 && !demo) {
     const token = shown?.botToken ?? `<${t.yourToken}>`;
     lines.push(
       "",

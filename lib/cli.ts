@@ -69,6 +69,17 @@ export const run = async (args: readonly string[], io: Io): Promise<number> => {
   const configPath = configPathOf(args, io.cwd);
   const language = languageOf(io.env, configPath);
   const { complain } = contextOf(io, { positional: [], options: new Map() }, language, configPath);
+  const unknown = (said: string, among: readonly Command[]): number => {
+    const near = nearest(
+      said,
+      among.map(({ name }) => name),
+    );
+    complain(
+      `没有命令 ${said}${near ? `；是不是 ${near}？` : "；nexus --help 列出可用的"}`,
+      `no command ${said}${near ? `; did you mean ${near}?` : "; nexus --help lists what there is"}`,
+    );
+    return EXIT.usage;
+  };
   const wantsHelp = args.some((word) => word === "--help" || word === "-h");
   const words = args.filter((word) => word !== "--help" && word !== "-h");
 
@@ -76,6 +87,8 @@ export const run = async (args: readonly string[], io: Io): Promise<number> => {
     io.stdout.write(`nexus ${VERSION}${COMMIT}\n`);
     return EXIT.ok;
   }
+  if (args[0] === "help" && words[1] !== undefined && !find(words.slice(1)) && groupOf(words[1]).length === 0)
+    return unknown(words[1], commands);
   if (args[0] === "help" || (wantsHelp && (words[0] === undefined || words[0].startsWith("-")))) {
     const asked = args[0] === "help" ? find(words.slice(1)) : undefined;
     const page = asked && asked.words > 0 ? commandPage(asked.command, language) : undefined;
@@ -91,16 +104,7 @@ export const run = async (args: readonly string[], io: Io): Promise<number> => {
       (wantsHelp ? io.stdout : io.stderr).write(helpPage(group, VERSION, language));
       return wantsHelp ? EXIT.ok : EXIT.usage;
     }
-    const said = group.length > 0 ? words.slice(0, 2).join(" ") : words[0]!;
-    const near = nearest(
-      said,
-      (group.length > 0 ? group : commands).map(({ name }) => name),
-    );
-    complain(
-      `没有命令 ${said}${near ? `；是不是 ${near}？` : "；nexus --help 列出可用的"}`,
-      `no command ${said}${near ? `; did you mean ${near}?` : "; nexus --help lists what there is"}`,
-    );
-    return EXIT.usage;
+    return group.length > 0 ? unknown(words.slice(0, 2).join(" "), group) : unknown(words[0]!, commands);
   }
   if (wantsHelp) {
     io.stdout.write(commandPage(found.command, language));

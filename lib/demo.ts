@@ -104,22 +104,34 @@ const run = async (context: Context): Promise<number> => {
     const config = demoConfig(context, port, folder.path, await hashPassword(password), botToken);
     const gateway = await createGateway({ config, log });
     const address = await gateway.listen();
-    const bot = startDemoBot({ url: `http://127.0.0.1:${address.port}`, token: botToken, log });
+    let stopping = false;
+    const bot = startDemoBot({
+      url: `http://127.0.0.1:${address.port}`,
+      token: botToken,
+      language: context.language,
+      // That the bot goes offline at the end is no news.
+      log: (level, event, fields) => log(stopping && level === "warn" ? "info" : level, event, fields),
+    });
     const deadline = performance.now() + BOT_MS;
     while (bot.state.state !== "online" && performance.now() < deadline) await Bun.sleep(5);
     if (bot.state.state !== "online") complain("演示机器人还没有连上", "the demo bot is not connected yet");
     stdout.write(
       banner({
         version: packageJson.version,
-        config: { ...config, botTokens: [] },
+        config,
+        language: context.language,
         port: address.port,
         addresses: lanAddresses(),
         colour: style.colour,
-        shown: { username: USERNAME, password },
+        shown: { username: USERNAME, password, botToken },
+        demo: true,
       }),
     );
     const code = await untilStopped({
-      drain: () => gateway.drain(),
+      drain: () => {
+        stopping = true;
+        return gateway.drain();
+      },
       close: () => gateway.close(),
       log,
       drainMs: DRAIN_MS,
@@ -139,8 +151,8 @@ export const DEMO: Command = {
   name: "demo",
   summary: { zh: "启动一个带演示机器人的网关，马上可以试", en: "run a gateway with a demo bot, to try at once" },
   details: {
-    zh: "密码每次随机，打印在屏幕上；对话保存在 ./data/demo。端口被占用时用下一个空闲的。",
-    en: "The password is random and printed each time; chats are kept in ./data/demo. A port in use gives way to the next free one.",
+    zh: "密码和机器人令牌每次随机，打印在屏幕上；对话保存在 ./data/demo。端口被占用时用下一个空闲的。",
+    en: "The password is random and printed each time, and so is a token for bots of your own; chats are kept in ./data/demo. A port in use gives way to the next free one.",
   },
   options: PORT_OPTION,
   run,

@@ -62,6 +62,7 @@ describe("the command line", () => {
       [["user", "ad", "x"], "no command user ad; did you mean user add?"],
       [["usr", "add", "x"], "no command usr"],
       [["zzzzzzzz"], "nexus --help lists what there is"],
+      [["help", "chekc"], "no command chekc; did you mean check?"],
       [["check", "--confg", "x"], "no option --confg; did you mean --config?"],
       [["check", "-c"], "no option -c"],
       [["check", "--config"], "--config needs FILE"],
@@ -128,8 +129,8 @@ test("nexus backup copies a store that is in use, and says in a sentence why not
 });
 
 describe("the banner", () => {
-  const look = { version: "1.2.3", port: 17392, addresses: ["192.168.1.5"], colour: false };
-  const config = { host: "0.0.0.0", language: "zh" as const, botTokens: ["nxb_SECRET"] };
+  const look = { version: "1.2.3", port: 17392, addresses: ["192.168.1.5"], language: "zh" as const, colour: false };
+  const config = { host: "0.0.0.0", botTokens: ["nxb_SECRET"] };
   test("it says where to go from this machine, from a phone, and for a bot, and shows no stored secret", () => {
     const text = banner({ ...look, config });
     for (const part of [
@@ -141,7 +142,14 @@ describe("the banner", () => {
       expect(text).toContain(part);
     expect(text).not.toContain("SECRET");
     expect(text).not.toContain("\x1b");
-    expect(CHINESE.test(banner({ ...look, config: { ...config, language: "en" } }))).toBe(false);
+    expect(CHINESE.test(banner({ ...look, config, language: "en" }))).toBe(false);
+  });
+  test("a demo shows the token for bots of one's own, and sets up nothing by what is gone at its end", () => {
+    const shown = { username: "admin", password: "pass-word", botToken: "nxb_FRESH" };
+    const text = banner({ ...look, config, shown, demo: true });
+    for (const part of ["pass-word", "nxb_FRESH"]) expect(text.split(part).length).toBe(2);
+    expect(text).not.toContain("openclaw");
+    expect(text).not.toContain("config.json");
   });
   test("a public URL stands for all addresses, and a loopback host offers none to phones", () => {
     const text = banner({ ...look, config: { ...config, publicUrl: "https://nexus.example.com" } });

@@ -20,11 +20,11 @@ const modeOf = async (path: string): Promise<number> => (await stat(path)).mode 
 const ENV = { PATH: process.env.PATH ?? "", PORT: "0" };
 
 /** Starts it on a terminal; `shown` is what the terminal shows. */
-const onTerminal = async (cwd: string, ...args: string[]) => {
+const onTerminal = async (cwd: string, args: string[] = [], env: Record<string, string> = { NO_COLOR: "1" }) => {
   let text = "";
   const child = Bun.spawn([process.execPath, join(ROOT, "server.ts"), ...args], {
     cwd,
-    env: { ...ENV, TERM: "xterm", NO_COLOR: "1" },
+    env: { ...ENV, TERM: "xterm", ...env },
     terminal: {
       cols: 200,
       rows: 50,
@@ -81,6 +81,52 @@ test("on a terminal the password and the bot token are shown once, and config.js
   expect(second.shown()).not.toMatch(/nxb_[\w-]{43}|密码 +[a-z2-9]{5}-/);
   await second.stop();
 }, 30_000);
+
+test("an English terminal reads English: banner, warnings and the admin's name; only there are colours", async () => {
+  const cwd = await newFolder();
+  const first = await onTerminal(cwd, [], { LANG: "en_US.UTF-8" });
+  await until(() => first.shown().includes("Ctrl-C stops it"), 10_000, "the banner");
+  await first.stop();
+  expect(first.shown()).not.toMatch(/[\u4e00-\u9fff]/);
+  expect(first.shown()).toContain("\x1b[1;36m");
+  const config = JSON.parse(await readFile(join(cwd, "config.json"), "utf8"));
+  expect(config.users.admin.displayName).toBe("Admin");
+
+  config.botToken = "";
+  await writeFile(join(cwd, "config.json"), JSON.stringify(config));
+  const dumb = await onTerminal(cwd, [], { LANG: "en_US.UTF-8", TERM: "dumb" });
+  await until(() => dumb.shown().includes("Ctrl-C stops it"), 10_000, "the second banner");
+  await dumb.stop();
+  expect(dumb.shown()).toContain("botToken is empty");
+  expect(dumb.shown()).not.toMatch(/[\u4e00-\u9fff]/);
+  expect(dumb.shown()).not.toContain("\x1b");
+
+  // What the config says of its language stands above the terminal's.
+  await writeFile(join(cwd, "config.json"), JSON.stringify({ ...config, language: "zh" }));
+  const told = await onTerminal(cwd, [], { LANG: "en_US.UTF-8" });
+  await until(() => told.shown().includes("按 Ctrl-C 停止"), 10_000, "the third banner");
+  await told.stop();
+}, 40_000);
+
+test("a demo on an English terminal is English, lets another bot in by its token, and ends without a warning", async () => {
+  const cwd = await newFolder();
+  const demo = await onTerminal(cwd, ["demo"], { NO_COLOR: "1", LANG: "en_US.UTF-8" });
+  try {
+    await until(() => demo.shown().includes("Ctrl-C stops it"), 15_000, "the banner");
+    const shown = demo.shown();
+    const url = /http:\/\/localhost:\d+/.exec(shown)![0].replace("localhost", "127.0.0.1");
+    const password = /Password\s+(\S+)/.exec(shown)![1]!;
+    const bot = await v1Bot(`${url.replace("http", "ws")}/bot-ws`, { token: /nxb_[\w-]{43}/.exec(shown)![0] });
+    expect(bot.registered.success).toBe(true);
+    await bot.close();
+    const listed = await api(url, await login(url, "admin", password))("GET", "/api/bots");
+    expect(JSON.stringify(listed.body)).toContain("Demo bot");
+    expect(shown + listed.text).not.toMatch(/[\u4e00-\u9fff]/);
+  } finally {
+    expect(await demo.stop()).toBe(0);
+  }
+  expect(demo.shown()).not.toContain("WARN");
+}, 40_000);
 
 test("without a terminal nothing secret is printed, and one line names the file that holds the password (S12)", async () => {
   const run = await startProcess({ config: null, env: ENV });

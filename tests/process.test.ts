@@ -30,10 +30,19 @@ describe("the process", () => {
     try {
       expect(await within(run.exited, 10_000, "the exit")).toBe(1);
       expect(run.stderr()).toBe(
-        `nexus: 端口 ${taken.port} 已被占用；用 --port、环境变量 PORT 或 config.json 的 port 换一个\n`,
+        `nexus: port ${taken.port} is in use; choose another with --port, PORT or "port" in config.json\n`,
       );
     } finally {
       taken.stop(true);
+      await run.stop();
+    }
+  });
+
+  test("a host that is no address of this machine is one sentence that names it, exit code 1", async () => {
+    for (const host of ["192.0.2.77", "no-such-host.invalid"]) {
+      const run = await startProcess({ config: { host }, wait: false });
+      expect(await within(run.exited, 15_000, "the exit")).toBe(1);
+      expect(run.stderr()).toBe(`nexus: 这台机器没有地址 ${host}；请修改 config.json 的 host\n`);
       await run.stop();
     }
   });

@@ -33,6 +33,8 @@ export const explainStart = (
       };
     case "EADDRNOTAVAIL":
     case "ENOTFOUND":
+    // What Bun says of a name that stands for no address.
+    case "EINVAL":
       return {
         zh: `这台机器没有地址 ${host}；请修改 config.json 的 host`,
         en: `this machine has no address ${host}; change "host" in config.json`,

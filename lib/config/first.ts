@@ -71,24 +71,25 @@ export type FirstStart = {
 };
 
 /**
- * Writes config.json at `path` with the admin `admin`. With `terminal` the secrets come back to be shown; without it the
- * password is put into first-password.txt in the data folder, and nothing secret is returned.
+ * Writes config.json at `path` with the admin `admin`, whose display name is in `language`. With `terminal` the secrets come
+ * back to be shown; without it the password is put into first-password.txt in the data folder, and nothing secret is returned.
  * Returns undefined when a config exists by now. Throws what the file system throws.
  */
 export const firstStart = async (
   path: string,
-  { terminal }: { terminal: boolean },
+  { terminal, language = "zh" }: { terminal: boolean; language?: "zh" | "en" },
 ): Promise<FirstStart | undefined> => {
   const full = resolve(path);
   const password = readablePassword();
   const botToken = newSecret("nxb_");
+  const displayName = language === "zh" ? "管理员" : "Admin";
   const config = {
     port: DEFAULTS.port,
     sessionTTL: DEFAULTS.sessionTTL,
     pingInterval: DEFAULTS.pingInterval,
     botTimeout: DEFAULTS.botTimeout,
     botToken,
-    users: { [ADMIN]: { password: await hashPassword(password), displayName: "管理员", role: "admin" } },
+    users: { [ADMIN]: { password: await hashPassword(password), displayName, role: "admin" } },
   };
   const dataDir = resolve(dirname(full), DEFAULTS.dataDir);
   const passwordFile = join(dataDir, FIRST_PASSWORD);

@@ -225,15 +225,36 @@ const chat = async (turn: Turn, speaks: Speaks): Promise<void> => {
 /** Chinese unless the message has letters and no Chinese at all. */
 const spoken = (text: string): Speaks => (/[a-z]/i.test(text) && !/\p{Script=Han}/u.test(text) ? "en" : "zh");
 
-/** Connects the demo bot to the gateway at `url` (its origin). The caller closes it. */
-export const startDemoBot = ({ url, token, log }: { url: string; token: string; log: Log }): Bot => {
+const PROFILE = {
+  zh: {
+    botName: "演示机器人",
+    description: "会写 Markdown、画图、用工具，也会出错。Shows what the gateway can do.",
+    suggestions: ["你好，你会什么？", "写一段代码", "慢一点", "画一张图片"],
+  },
+  en: {
+    botName: "Demo bot",
+    description: "Writes Markdown, draws, uses tools, and fails when asked to.",
+    suggestions: ["Hello, what can you do?", "Write some code", "Something slow", "Draw a picture"],
+  },
+};
+
+/** Connects the demo bot to the gateway at `url` (its origin), presented in `language`. The caller closes it. */
+export const startDemoBot = ({
+  url,
+  token,
+  language,
+  log,
+}: {
+  url: string;
+  token: string;
+  language: Speaks;
+  log: Log;
+}): Bot => {
   const bot = connectBot({
     url,
     token,
     botId: "demo",
-    botName: "演示机器人",
-    description: "会写 Markdown、画图、用工具，也会出错。Shows what the gateway can do.",
-    suggestions: ["你好，你会什么？", "写一段代码", "慢一点", "画一张图片"],
+    ...PROFILE[language],
     log: (level, event, fields) => log(level, `demo_${event}`, { ...fields }),
     async onTurn(turn) {
       const speaks = spoken(turn.text);
