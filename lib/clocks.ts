@@ -11,12 +11,12 @@ export type Sweep = () => Record<string, Promise<unknown>> | undefined;
 const MS: Record<Beats, number> = { second: 1000, fiveSeconds: 5000, minute: 60_000 };
 
 /**
- * Milliseconds like Date.now(), from `at` on, by a clock that nobody sets: NTP, an administrator or a summer time that moves
+ * Whole milliseconds like Date.now(), from `at` on, by a clock that nobody sets: NTP, an administrator or a summer time that moves
  * the wall clock neither ends turns and connections before their time nor keeps dead ones. Time asleep does not count.
  */
 export const steadyFrom = (at: number): (() => number) => {
   const base = at - performance.now();
-  return () => base + performance.now();
+  return () => Math.floor(base + performance.now());
 };
 
 export const createClocks = (sweeps: Record<Beats, Sweep>, log: Log) => {
