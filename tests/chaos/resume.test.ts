@@ -31,8 +31,9 @@ describe("an answer is never lost", () => {
       expect(report.wrong).toEqual([]);
       expect(report.kills + report.stops).toBeGreaterThanOrEqual(Math.floor(SECONDS / 8));
       expect(report.answers).toBeGreaterThanOrEqual(STREAMS);
-      for (const { cut, halfOpen, dribbled, twice, late } of [report.bots, report.people])
-        expect(Math.min(cut, halfOpen + 1, dribbled, twice, late)).toBeGreaterThan(0);
+      for (const { cut, dribbled, twice } of [report.bots, report.people])
+        expect(Math.min(cut, dribbled, twice)).toBeGreaterThan(0);
+      expect(report.bots.late + report.people.late).toBeGreaterThan(0);
     },
     (SECONDS + 120) * 1000,
   );

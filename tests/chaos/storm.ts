@@ -16,7 +16,7 @@ import {
   until,
 } from "../harness.ts";
 import { follow, type Followed } from "../harness/follow.ts";
-import { faultProxy, type Faults, seeded } from "../harness/proxy.ts";
+import { faultProxy, type Faults, NO_FAULTS, seeded } from "../harness/proxy.ts";
 import type { Stored } from "../harness/rig.ts";
 
 const LIMITS = { sendsPerMinute: 0, turnsPerUser: 0, streamsPerUser: 0, connectionsPerAddress: 0 };
@@ -159,8 +159,10 @@ export const storm = async (given: {
   const random = seeded(seed);
   try {
     const server = await killable(closers, { pingInterval: 2_000, botTimeout: 6_000 });
-    const toBots = faultProxy(server.port, BAD, random);
-    const toPeople = faultProxy(server.port, BAD, random);
+    // A bot that is new has no session to show yet, so its first connection is left alone.
+    const weather = { ...NO_FAULTS };
+    const toBots = faultProxy(server.port, weather, random);
+    const toPeople = faultProxy(server.port, weather, random);
     closers.push(toBots.stop, toPeople.stop);
 
     /** Every text that a bot gave in answer to a turn: one per run of it. */
@@ -179,6 +181,7 @@ export const storm = async (given: {
     closers.push(() => Promise.all(bots.map((bot) => bot.close())));
     await until(() => bots.every((bot) => bot.state.state === "online"), 20_000, "five bots");
     const token = await login(server.url, "user1");
+    Object.assign(weather, BAD);
 
     const done: Done[] = [];
     const kills = { SIGKILL: 0, SIGTERM: 0 };

@@ -172,10 +172,12 @@ export const faultProxy = (target: number, faults: Faults, random: () => number)
   const plan = (pipe: Pipe): void => {
     const fate = random();
     const at = random() * faults.withinMs;
+    // Half of those that are overtaken are so from their first byte: a whole request or register that comes late.
+    const overtaken = random() < faults.reorder;
     if (fate < faults.cut)
-      after(pipe, at, () => {
+      after(pipe, overtaken && random() < 0.5 ? 0 : at, () => {
         counts.cut++;
-        if (random() < faults.reorder) lateWords(pipe);
+        if (overtaken) lateWords(pipe);
         else destroy(pipe);
       });
     else if (fate < faults.cut + faults.halfOpen)
