@@ -266,7 +266,8 @@ export type ChatFrame = {
   attempt?: number;
   /** `X-Request-Id` of the request that asked, as its sender or a proxy gave it, else made here. */
   requestId?: string;
-  history?: { role: "user" | "assistant" | "system"; content: string }[];
+  /** `attachments`: files of that message, to be fetched while this turn is held; at most what the history goes back. */
+  history?: { role: "user" | "assistant" | "system"; content: string; attachments?: Attachment[] }[];
 };
 
 /** A file inside a reply: `{id}` of an upload, or small data inline (base64, up to 1 MiB). */

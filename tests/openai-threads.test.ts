@@ -4,8 +4,11 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import OpenAI from "openai";
-import { BOT_TOKEN, startGateway, until, v1Bot } from "./harness.ts";
+import { BOT_TOKEN, startGateway, until, v1Bot, type V2Bot } from "./harness.ts";
+import { PIXEL as DOT } from "./models/rig.ts";
 import { clientOf, newKey, startRig, type Gateway, type Message } from "./models/client.ts";
+
+const PIXEL = `data:image/png;base64,${DOT}`;
 
 let rig: Awaited<ReturnType<typeof startRig>>;
 beforeAll(async () => {
@@ -205,5 +208,56 @@ describe("one chat of a client is one conversation", () => {
         ],
       },
     ]);
+  });
+
+  const look: Message = {
+    role: "user",
+    content: [
+      { type: "text", text: "look" },
+      { type: "image_url", image_url: { url: PIXEL } },
+    ],
+  };
+  const shown = { name: "image.png", mime: "image/png" };
+
+  test("it gets the files of what came before as well, and may read them while it is asked", async () => {
+    let read: Promise<Response> | undefined;
+    rig.act = (chat, bot) => {
+      const [file] = chat.history!.flatMap(({ attachments = [] }) => attachments);
+      const headers = { Authorization: `Bearer ${bot.registered.session}` };
+      read = file && fetch(rig.gateway.url + file.url, { headers });
+      void Promise.resolve(read).then(() => bot.end(chat, "yes"));
+    };
+    const messages: Message[] = [look, { role: "assistant", content: "yes" }, { role: "user", content: "colour?" }];
+    await rig.client.chat.completions.create({ model: "writers", messages: [look] });
+    await rig.client.chat.completions.create({ model: "writers", messages });
+    expect(rig.conversations()).toHaveLength(1);
+    const [question, answer] = rig.asked[1]!.history!;
+    expect(question).toMatchObject({ role: "user", content: "look", attachments: [shown] });
+    expect(question!.attachments![0]).not.toHaveProperty("data");
+    expect(answer).toEqual({ role: "assistant", content: "yes" });
+    expect((await (await read!).bytes()).toBase64()).toBe(PIXEL.split(",")[1]!);
+    // Not any more once it has answered, and never without `history`.
+    const late = (bot: V2Bot) =>
+      fetch(rig.gateway.url + question!.attachments![0]!.url, {
+        headers: { Authorization: `Bearer ${bot.registered.session}` },
+      });
+    expect((await late(rig.history)).status).toBe(404);
+    let other: Promise<Response> | undefined;
+    rig.act = (chat, bot) => {
+      other = late(bot);
+      void other.then(() => bot.end(chat, "no"));
+    };
+    const headers = { "X-Nexus-Conversation": rig.asked[1]!.conversationId! };
+    await rig.client.chat.completions.create({ model: "memory", messages }, { headers });
+    expect((await other!).status).toBe(404);
+  });
+
+  test("files of a past that is new to the gateway come with the question", async () => {
+    const messages: Message[] = [look, { role: "assistant", content: "never said" }, { role: "user", content: "and?" }];
+    await rig.client.chat.completions.create({ model: "memory", messages });
+    expect(rig.asked[0]!.content).toBe("[user]\nlook\n[1 × file]\n\n[assistant]\nnever said\n\n[user]\nand?");
+    expect(rig.asked[0]!.image).toBe(PIXEL);
+    await rig.client.chat.completions.create({ model: "writers", messages });
+    expect(rig.asked[1]!.attachments).toMatchObject([shown]);
   });
 });

@@ -45,7 +45,8 @@ const keepFiles = async (turn: Turn): Promise<{ folder: string | undefined; file
 const contextOf = (turn: Turn, system: string | undefined, files: File[]): string => {
   const { id, conversationId, userId, userName, source, replyTo } = turn;
   const base = { id, conversationId, userId, userName, source, replyTo, system, files };
-  let history = [...turn.history];
+  // A program is given the files of the message alone, so earlier ones are not told of.
+  let history = turn.history.flatMap(({ role, content }) => (content === "" ? [] : [{ role, content }]));
   for (;;) {
     const json = JSON.stringify({ ...base, history });
     if (history.length === 0 || Buffer.byteLength(json) <= CONTEXT_BYTES) return json;

@@ -8,6 +8,7 @@ import { Reject } from "../protocol.ts";
 import { toAttachment, type AttachmentRow } from "../store/rows.ts";
 import { showsInline } from "../store/sniff.ts";
 import type { Turn } from "../turn.ts";
+import { HISTORY_MESSAGES } from "../turns/ask.ts";
 
 export const fileRoutes = ({ config, store, turns, log }: Gate): Route[] => {
   const held = (bot: Connection, id: number): Turn => {
@@ -16,12 +17,26 @@ export const fileRoutes = ({ config, store, turns, log }: Gate): Route[] => {
     return turn;
   };
 
+  const inQuestion = (message: number, file: AttachmentRow): boolean =>
+    store.attachments.rowsOfMessage(message).some(({ id }) => id === file.id);
+
+  /** A file of what came before the question, as far back as a bot without a memory of its own is told. */
+  const inHistory = (turn: Turn, file: AttachmentRow): boolean => {
+    if (!turn.connection?.caps.has("history") || file.user !== turn.user) return false;
+    let at = store.turns.message(turn.question)?.parent ?? null;
+    // Messages without a word are left out of the history, so it may go back further than their number.
+    for (let steps = 0; at !== null && steps < 2 * HISTORY_MESSAGES; steps++) {
+      if (inQuestion(at, file)) return true;
+      at = store.turns.message(at)?.parent ?? null;
+    }
+    return false;
+  };
+
   const mayRead = (call: Call, row: AttachmentRow): boolean => {
     if (!call.bot) return row.user === call.caller.user;
     for (const turn of turns.all()) {
       if (turn.connection !== call.bot) continue;
-      if (row.turn === turn.id || store.attachments.rowsOfMessage(turn.question).some(({ id }) => id === row.id))
-        return true;
+      if (row.turn === turn.id || inQuestion(turn.question, row) || inHistory(turn, row)) return true;
     }
     return false;
   };

@@ -22,10 +22,15 @@ type Context = NonNullable<Turn["ask"]["preface"]>;
 /** What came before goes to a bot whole; beyond this (a book) the oldest is left out. */
 const CONTEXT_CHARS = 400_000;
 
+/** Of what came before, in a new conversation: more pictures than people talk about at once. */
+const EARLIER_FILES = 20;
+
 const toContext = ({ role, text, files }: Said): Context[number] => ({
   role,
   content: files.length === 0 ? text : `${text}${text === "" ? "" : "\n"}[${files.length} × file]`,
 });
+
+const filesIn = (messages: readonly Said[]): Said["files"] => messages.flatMap(({ files }) => files);
 
 const newest = (messages: Context): Context => {
   let chars = 0;
@@ -69,9 +74,9 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     });
   };
 
-  const keepFiles = async (user: string, asked: Said[]): Promise<number[]> => {
+  const keepFiles = async (user: string, files: Said["files"]): Promise<number[]> => {
     const ids: number[] = [];
-    for (const { data, name } of asked.flatMap(({ files }) => files)) {
+    for (const { data, name } of files) {
       const { bytes, mime } = decodeImage(data);
       const max = config().limits.attachmentBytes;
       if (bytes.length > max)
@@ -99,7 +104,7 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     const { user, key } = call.caller;
     const to = whom(call, asked.model);
     checkSends(gate, user);
-    const files = await keepFiles(user, asked.asked);
+    const files = await keepFiles(user, filesIn(asked.asked));
     const owner = JSON.stringify([key ? encodeId(key.row.id) : "", user, asked.user]);
     const { conversation, replaces, system, empty } = conversationOf(call, owner, asked);
     const release = conversation === undefined ? () => {} : threads.claim(conversation);
@@ -108,6 +113,8 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     const before = newest(asked.earlier.map(toContext));
     const preface = empty ? [...prompt, ...before] : system === keys.system ? [] : prompt;
     try {
+      // What came before is stored nowhere, so its files come with the question; newest first, as the bot sees them.
+      if (empty) files.push(...(await keepFiles(user, filesIn(asked.earlier.toReversed()).slice(0, EARLIER_FILES))));
       const started = await turns.start({
         user,
         ...to,

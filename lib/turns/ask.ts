@@ -13,7 +13,7 @@ import type { Turn } from "../turn.ts";
 /** Inline bytes of all files of one chat frame; larger ones are fetched by the bot. */
 const INLINE_BYTES = 1024 * 1024;
 /** History for a bot that keeps none: enough to go on, small beside a model's window. */
-const HISTORY_MESSAGES = 40;
+export const HISTORY_MESSAGES = 40;
 const HISTORY_CHARS = 60_000;
 /** A quoted message as the bot sees it. */
 const QUOTE_CHARS = 2000;
@@ -59,6 +59,23 @@ const foldName = (name: string): string =>
     .normalize("NFKC")
     .toLowerCase()
     .replace(/[\p{Cf}\s]/gu, "");
+
+type History = NonNullable<ChatFrame["history"]>;
+
+/**
+ * What a caller said came before, with the files that are stored with the same messages: both are walked from the newest
+ * on, as long as they take turns in the same way. A caller writes "[n × file]" where files were.
+ */
+const withFiles = (told: History, stored: History): History => {
+  const out = [...told];
+  for (let i = 1; i <= Math.min(told.length, stored.length); i++) {
+    const [one, same] = [told[told.length - i]!, stored[stored.length - i]!];
+    if (one.role !== same.role) break;
+    if (same.attachments && one.content.startsWith(same.content.trim()))
+      out[told.length - i] = { ...one, content: same.content, attachments: same.attachments };
+  }
+  return out;
+};
 
 export const createAsks = (store: Store, people: People) => {
   let counted: { of: number; bearers: Map<string, number> } | undefined;
@@ -106,8 +123,8 @@ export const createAsks = (store: Store, people: People) => {
   };
 
   /** The branch above the question, oldest first, within the bounds. */
-  const history = (turn: Turn): NonNullable<ChatFrame["history"]> => {
-    const out: NonNullable<ChatFrame["history"]> = [];
+  const history = (turn: Turn): History => {
+    const out: History = [];
     let chars = 0;
     let at = store.turns.message(turn.question)?.parent ?? null;
     let last = 0;
@@ -124,17 +141,23 @@ export const createAsks = (store: Store, people: People) => {
         if (chars > HISTORY_CHARS) break;
         out.push({ role: "assistant", content: answer.content });
       }
-      if (row.content !== "") out.push({ role: row.role === "bot" ? "assistant" : "user", content: row.content });
+      const attachments = row.role === "user" ? store.attachments.ofMessage(row.id) : [];
+      if (row.content !== "" || attachments.length > 0)
+        out.push({
+          role: row.role === "bot" ? "assistant" : "user",
+          content: row.content,
+          ...(attachments.length > 0 && { attachments }),
+        });
       last = row.id;
       at = row.parent;
     }
     return out.slice(0, HISTORY_MESSAGES).reverse();
   };
 
-  const before = (turn: Turn): NonNullable<ChatFrame["history"]> => {
+  const before = (turn: Turn): History => {
     const { context } = turn.ask;
     if (!context) return history(turn);
-    return context.stored ? [...context.before, ...history(turn)] : context.before;
+    return context.stored ? [...context.before, ...history(turn)] : withFiles(context.before, history(turn));
   };
 
   const base = (turn: Turn): ChatFrame => ({

@@ -54,6 +54,7 @@ export const startRig = async () => {
   const history = await v2Bot(gateway.wsUrl, options("history", ["ack", "seq", "history", "attachments"], ["writers"]));
   return Object.assign(rig, {
     memory,
+    history,
     async stop() {
       await memory.close();
       await history.close();
