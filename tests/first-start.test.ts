@@ -100,12 +100,6 @@ test("an English terminal reads English: banner, warnings and the admin's name; 
   expect(dumb.shown()).toContain("botToken is empty");
   expect(dumb.shown()).not.toMatch(/[\u4e00-\u9fff]/);
   expect(dumb.shown()).not.toContain("\x1b");
-
-  // What the config says of its language stands above the terminal's.
-  await writeFile(join(cwd, "config.json"), JSON.stringify({ ...config, language: "zh" }));
-  const told = await onTerminal(cwd, [], { LANG: "en_US.UTF-8" });
-  await until(() => told.shown().includes("按 Ctrl-C 停止"), 10_000, "the third banner");
-  await told.stop();
 }, 40_000);
 
 test("a demo on an English terminal is English, lets another bot in by its token, and ends without a warning", async () => {
