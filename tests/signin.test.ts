@@ -309,6 +309,14 @@ test("Lark is the same platform under a name of its own, in the app that calls i
   await mine.stop();
 });
 
+test("a WeCom that writes the member's id as its older versions do signs in the same person", async () => {
+  rig.wecom.state.isOld = true;
+  const browser = createBrowser("wecom");
+  await browser.go(`${rig.url}/`);
+  rig.wecom.state.isOld = false;
+  expect((await browser.me(rig.url))?.username).toBe("wecom:ww0123456789abcdef:zhangsan");
+});
+
 test("the proof files of WeCom are served from the config at the root, and no others", async () => {
   const mine = await startRig({ wecom: { verify: { "WW_verify_Abc123.txt": "Abc123" } } });
   const proof = await fetch(`${mine.url}/WW_verify_Abc123.txt`);

@@ -56,7 +56,8 @@ export const createWeCom = (settings: WeComSettings, ask: Ask, name: Provider["n
     identify: async ({ params }) => {
       const body = await get("auth/getuserinfo", { code: codeOf(params, name) });
       if (body.errcode !== 0) throw refuse(body);
-      const userId = textOf(body.userid);
+      // Private deployments of old versions write it the old way.
+      const userId = textOf(body.userid) ?? textOf(body.UserId);
       if (!userId)
         throw refusal(
           "你不是这家企业的成员，不能登录；请让企业微信管理员把你加入通讯录",

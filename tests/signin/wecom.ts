@@ -10,11 +10,19 @@ const CORP = { id: "ww0123456789abcdef", secret: "wecom-app-secret", agent: "100
 export const startWeCom = ({ trusted, now = Date.now }: { trusted: string; now?: () => number }) => {
   const codes = createOnce<WeComPerson>(now, CODE_MS, "");
   const tokens = createOnce<true>(now, TOKEN_MS, "");
-  const state: { person: WeComPerson; refuses: boolean; ipAllowed: boolean; lastAuthorize: string } = {
+  const state: {
+    person: WeComPerson;
+    refuses: boolean;
+    ipAllowed: boolean;
+    lastAuthorize: string;
+    /** As older private deployments answer. */
+    isOld: boolean;
+  } = {
     person: { userid: "ZhangSan", name: "张三" },
     refuses: false,
     ipAllowed: true,
     lastAuthorize: "",
+    isOld: false,
   };
   const fault = (errcode: number, errmsg: string) => json({ errcode, errmsg });
 
@@ -74,7 +82,7 @@ export const startWeCom = ({ trusted, now = Date.now }: { trusted: string; now?:
       const person = codes.use(url.searchParams.get("code"));
       if (typeof person === "string") return fault(40029, "invalid code");
       if (person.userid === undefined) return json({ errcode: 0, errmsg: "ok", openid: person.openid });
-      return json({ errcode: 0, errmsg: "ok", userid: person.userid });
+      return json({ errcode: 0, errmsg: "ok", [state.isOld ? "UserId" : "userid"]: person.userid });
     },
     "GET /cgi-bin/user/get": (_, url) => {
       const wrong = tokenFault(url);
