@@ -145,7 +145,8 @@ describe("docs/sign-in", () => {
       const table = { feishu: FEISHU, dingtalk: DINGTALK, wecom: WECOM }[kind!] ?? {};
       for (const [code] of rowsOf(text).slice(1)) expect(Object.keys(table)).toContain(code!);
       const quota = FREE_QUOTA[kind!];
-      if (quota) for (const said of [quota.calls.toLocaleString("en"), quota.asOf]) expect(text).toContain(said);
+      for (const said of quota ? [quota.calls.toLocaleString("en"), quota.asOf ?? "", quota.source] : [])
+        expect(text).toContain(said);
       for (const link of localLinksOf(text)) expect(PAGES).toContain(`docs/sign-in/${link}`);
     },
   );

@@ -60,7 +60,7 @@ describe("what it costs", () => {
     expect(first.providers).toMatchObject([
       { id: "feishu", signIns: 1, refused: 1, calls: 2, freeBotQuota: { calls: 10_000, spentBySignIn: 0 } },
       { id: "dingtalk", signIns: 0, refused: 0, calls: 0, freeBotQuota: { calls: 5_000, spentBySignIn: 0 } },
-      { id: "wecom", signIns: 1, refused: 0, calls: 3 },
+      { id: "wecom", signIns: 1, refused: 0, calls: 3, freeBotQuota: { calls: 200, per: "member_day" } },
     ]);
     const asked = (calls: { path: string }[]) =>
       calls.filter(({ path }) => /cgi-bin|token|user_info/.test(path)).length;

@@ -108,6 +108,22 @@ export type AdminUsageRow = {
   completionTokens: number;
 };
 
+/** What the bots of a platform may send for nothing. `asOf`: since when, where the document says it. */
+export type FreeQuota = { calls: number; per: "month" | "member_day"; asOf?: string; source: string };
+
+/** Sign-ins of a month (`2026-11`, China's) and the requests they took. */
+export type SignInCounts = {
+  month: string;
+  providers: {
+    id: string;
+    name: string;
+    signIns: number;
+    refused: number;
+    calls: number;
+    freeBotQuota?: FreeQuota & { spentBySignIn: number };
+  }[];
+};
+
 export type AdminAuditEntry = {
   id: string;
   at: number;

@@ -237,7 +237,7 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
       method: "GET",
       path: "/api/admin/sign-ins",
       auth: "admin",
-      handle: (call) => call.json(flow.counts()),
+      handle: (call) => call.json(flow.counts(call.lang)),
     },
   ];
 };

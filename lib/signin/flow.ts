@@ -183,7 +183,7 @@ export const createSignIn = (deps: {
     },
 
     /** This month's use, for admins. */
-    counts: () => meter.read(providers().map(({ id }) => id)),
+    counts: (lang: "zh" | "en") => meter.read(providers().map(({ id, name }) => ({ id, name: name[lang] }))),
     sweep: attempts.sweep,
     /** For tests of its bound. */
     open: attempts.size,

@@ -4,7 +4,9 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { BrowserContextOptions } from "playwright-core";
 import { connectBot } from "../../plugin/client.ts";
-import { BOT_TOKEN, v1Bot } from "../harness.ts";
+import { api, BOT_TOKEN, login, v1Bot } from "../harness.ts";
+import { createBrowser } from "../signin/browser.ts";
+import { startRig } from "../signin/rig.ts";
 import {
   type Browser,
   DESK,
@@ -42,7 +44,10 @@ const shot = async (page: Page, name: string): Promise<void> => {
   await sleep(300);
   await page.screenshot({ path: `${SHOTS}/${name}.png` });
 };
-const visit = async (gate: Gateway, options: BrowserContextOptions = DESK): Promise<{ page: Page; watch: Watch }> => {
+const visit = async (
+  gate: { url: string },
+  options: BrowserContextOptions = DESK,
+): Promise<{ page: Page; watch: Watch }> => {
   const context = await browser.newContext(options);
   ends.push(() => context.close());
   return await openPage(context, gate.url);
@@ -210,6 +215,61 @@ describe("every action of the page", () => {
     expect(gate.gateway.gate.botSettings.has("b")).toBe(false);
   }, 60_000);
 });
+
+test("use and the audit log are saved as CSV by their buttons, a dead letter is deleted, what sign-in costs is shown", async () => {
+  const rig = await startRig({ page: true, config: { users: { admin: { password: PASSWORD, role: "admin" } } } });
+  ends.push(rig.stop);
+  await createBrowser("feishu").go(`${rig.url}/`);
+  const { page, watch } = await visit(rig);
+  await signIn(page, rig.url);
+  await openAdmin(page);
+  await page.waitForSelector("#admin-sign-ins .grid");
+  const cells = await page.evaluate<string[][]>(
+    `[...document.querySelectorAll("#admin-sign-ins tbody tr")].map((r) => [...r.cells].map((c) => c.innerText))`,
+  );
+  expect(cells.map((row) => row.slice(0, 5))).toEqual([
+    ["飞书\nfeishu", "1", "0", "2", "0"],
+    ["钉钉\ndingtalk", "0", "0", "0", "0"],
+    ["企业微信\nwecom", "0", "0", "0", "0"],
+  ]);
+  expect(cells[0]![5]).toBe("每月 10,000 次\n2024-11-13 · custom-app-api-call-limit");
+  await shot(page, "20-sign-ins");
+
+  const saved = async (): Promise<[name: string, text: string]> => {
+    const waiting = page.waitForEvent("download");
+    await page.click(".admin-tools .secondary");
+    const file = await waiting;
+    return [file.suggestedFilename(), await Bun.file(await file.path()).text()];
+  };
+  const me = api(rig.url, await login(rig.url));
+  const echo = await v1Bot(rig.wsUrl, { botId: "echo", token: BOT_TOKEN });
+  ends.push(() => echo.ws.close());
+  await me("POST", "/api/chat", { message: "四个字啊" });
+  await section(page, "usage");
+  const [usageName, usage] = await saved();
+  expect(usageName).toBe("nexus-usage.csv");
+  expect(usage).toContain(",admin,,1,0,0,0,0,0,0\r\n");
+  expect(usage).toContain(",admin,echo,0,1,0,0,");
+  await section(page, "audit");
+  const [auditName, audit] = await saved();
+  expect(auditName).toBe("nexus-audit.csv");
+  expect(audit).toContain(",feishu:tenant1:on_1,sign_in,,");
+  expect(audit).toContain(',admin,exported,,"{""what"":""usage""}",');
+
+  const { inbox } = rig.gateway.gate.store;
+  echo.send({ type: "reply", id: "r", replyTo: "outbound-9", content: "给谁呢", done: true, timestamp: 1 });
+  await until(() => inbox.deadCount() === 1 || undefined, 5000, "the dead letter");
+  await section(page, "dead");
+  await waitFor(
+    page,
+    `document.querySelector("[data-section=dead] td")?.closest("tr").innerText.includes("没有写明给谁")`,
+  );
+  await page.click("[data-section=dead] td .secondary");
+  await page.click("#admin-letter .actions .secondary:last-child");
+  await waitFor(page, `document.querySelector("[data-section=dead]").textContent.includes("没有死信")`);
+  expect(inbox.deadCount()).toBe(0);
+  expect(watch.errors).toEqual([]);
+}, 60_000);
 
 test("somebody without the role finds no way in, also by the address, and changes the own password in the settings", async () => {
   const gate = await start({

@@ -2,7 +2,15 @@
 import type { AdminDeadLetter } from "../../lib/protocol/admin.ts";
 import { openDialog } from "../dialog.ts";
 import { h } from "../dom.ts";
-import { button, table, type Admin, type Column, type Section } from "./parts.ts";
+import { button, table, type Admin, type AdminText, type Column, type Section } from "./parts.ts";
+
+/** The gateway's reasons (lib/inbox.ts) as sentences; one that is not here is shown as it is. */
+const REASONS: Readonly<Record<string, AdminText>> = {
+  "late reply too large": "deadLate",
+  "outbound without a person (v1 form)": "deadOutbound",
+  "turn of another bot, or over": "deadOver",
+  "unknown turn": "deadUnknown",
+};
 
 /** As it would be sent, indented; what is cut or broken stays as it is. */
 const pretty = (frame: string): string => {
@@ -22,6 +30,12 @@ export const createDeadLetters = (admin: Admin): Section => {
     { label: t("size"), numeric: true },
     { label: "" },
   ];
+  const why = (reason: string): string => {
+    const code = /^proactive refused: (.*)$/.exec(reason)?.[1];
+    if (code !== undefined) return t("deadRefused", { code });
+    const known = Object.hasOwn(REASONS, reason) ? REASONS[reason] : undefined;
+    return known ? t(known) : reason;
+  };
   const list = h("div", {});
   const more = button(t("more"), () => add());
   const element = h("section", {}, h("p.meta", {}, t("deadHint")), list, more);
@@ -33,7 +47,7 @@ export const createDeadLetters = (admin: Admin): Section => {
     if (!got) return;
     const dialog = openDialog(
       { title: t("deadTitle"), closeLabel: page.t("close"), name: "admin-letter" },
-      h("p.meta", { dir: "auto" }, `${admin.time(letter.createdAt)} · ${letter.botId} · ${letter.reason}`),
+      h("p.meta", { dir: "auto" }, `${admin.time(letter.createdAt)} · ${letter.botId} · ${why(letter.reason)}`),
       h("pre.frame", { tabindex: 0, dir: "auto" }, pretty(got.frame)),
       h(
         "div.actions",
@@ -52,7 +66,7 @@ export const createDeadLetters = (admin: Admin): Section => {
     const rows = letters.map((letter) => [
       admin.time(letter.createdAt),
       h("span", { dir: "auto" }, letter.botId),
-      letter.reason,
+      why(letter.reason),
       admin.bytes(letter.bytes),
       button(t("read"), () => open(letter)),
     ]);

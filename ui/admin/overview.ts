@@ -1,7 +1,7 @@
-/** The numbers of the gateway at a glance, live. */
-import type { Overview } from "../../lib/protocol/admin.ts";
+/** The numbers of the gateway at a glance, live, and how sign-in by other platforms is used where there is any. */
+import type { Overview, SignInCounts } from "../../lib/protocol/admin.ts";
 import { h, setText } from "../dom.ts";
-import type { Admin, AdminText, Section } from "./parts.ts";
+import { named, table, type Admin, type AdminText, type Section } from "./parts.ts";
 
 type Tile = {
   key: AdminText;
@@ -83,10 +83,51 @@ export const createOverview = (admin: Admin): Section => {
     };
   });
   const head = h("p.meta", {});
-  const element = h("section", {}, head, h("div.tiles", {}, ...drawn.map((one) => one.element)));
+  const signIns = h("div", { id: "admin-sign-ins", hidden: true });
+  const element = h("section", {}, head, h("div.tiles", {}, ...drawn.map((one) => one.element)), signIns);
+
+  let seen = "";
+  const drawSignIns = (counts: SignInCounts): void => {
+    const text = JSON.stringify(counts);
+    if (text === seen) return;
+    seen = text;
+    signIns.hidden = counts.providers.length === 0;
+    const columns = [
+      { label: t("provider") },
+      { label: t("signIns"), numeric: true },
+      { label: t("refused"), numeric: true },
+      { label: t("requests"), numeric: true },
+      { label: t("spent"), numeric: true },
+      { label: t("freeQuota") },
+    ];
+    const rows = counts.providers.map(({ id, name, signIns: count, refused, calls, freeBotQuota: free }) => [
+      named(name, id),
+      number(count),
+      number(refused),
+      number(calls),
+      free ? number(free.spentBySignIn) : "–",
+      free
+        ? h(
+            "span.who",
+            {},
+            h("span", {}, t(free.per === "month" ? "perMonth" : "perMemberDay", { n: number(free.calls) })),
+            h("span.meta", {}, [free.asOf, free.source].filter(Boolean).join(" · ")),
+          )
+        : "–",
+    ]);
+    signIns.replaceChildren(
+      h("h3", {}, t("signInsOf", { month: counts.month })),
+      h("p.meta", {}, t("signInsHint")),
+      table(t("signInsOf", { month: counts.month }), columns, rows),
+    );
+  };
 
   const load = async (again = false): Promise<void> => {
-    const now = await admin.read<Overview>("/api/admin/overview", again);
+    const [now, counts] = await Promise.all([
+      admin.read<Overview>("/api/admin/overview", again),
+      admin.read<SignInCounts>("/api/admin/sign-ins", again),
+    ]);
+    if (counts) drawSignIns(counts);
     if (!now) return;
     setText(
       head,

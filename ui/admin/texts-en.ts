@@ -48,6 +48,18 @@ export const ADMIN_EN: Record<keyof typeof ADMIN_ZH, string> = {
   tileStore: "Database",
   tileStoreMore: "{n} commits · longest {t}",
 
+  signInsOf: "Signing in by other platforms ({month})",
+  signInsHint:
+    "Sign-in calls do not count towards a platform's quota of bot messages; what it gives for nothing stands beside, with its document.",
+  provider: "Platform",
+  signIns: "Sign-ins",
+  refused: "Refused",
+  requests: "Requests to it",
+  spent: "Of the quota",
+  freeQuota: "Free for bots",
+  perMonth: "{n} a month",
+  perMemberDay: "{n} per member and day",
+
   searchUsers: "Search usernames and display names",
   addUser: "Add a person",
   addUserTitle: "Add a person",
@@ -151,6 +163,11 @@ export const ADMIN_EN: Record<keyof typeof ADMIN_ZH, string> = {
   read: "Open",
   deadTitle: "Dead letter",
   deadHint: "What bots sent that names nobody. Opening one is written down in the audit log.",
+  deadOutbound: "names nobody (a proactive message of v1)",
+  deadUnknown: "no such turn",
+  deadOver: "the turn is over, or another bot's",
+  deadLate: "an addition after the end that is too long",
+  deadRefused: "a proactive message that was refused ({code})",
   noDead: "No dead letters",
 
   byDay: "By day",

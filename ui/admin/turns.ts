@@ -49,7 +49,7 @@ export const createTurns = (admin: Admin): Section => {
         setText(bot, turn.botName ?? turn.botId ?? "–");
         setText(state, admin.word("state_", turn.state));
         setText(length, t("chars", { n: number(turn.chars) }));
-        setText(duration, page.i18n.span(Date.now() - turn.createdAt));
+        setText(duration, page.i18n.span(Math.max(0, Date.now() - turn.createdAt)));
       };
       update(first);
       return { element, update };

@@ -105,8 +105,9 @@ const quotaFields = (admin: Admin, perDay: HTMLInputElement, atOnce: HTMLInputEl
     field("per-day", admin.t("perDay"), perDay, admin.t("perDayHint")),
     field("at-once", admin.t("atOnce"), atOnce, admin.t("atOnceHint")),
   );
-const numeric = (value?: number): HTMLInputElement =>
-  textInput(value === undefined ? "" : String(value), { inputmode: "numeric", pattern: "\\d*" });
+/** `holds`: what counts while the field is empty; 0 for no limit. */
+const numeric = (value?: number, holds?: string): HTMLInputElement =>
+  textInput(value === undefined ? "" : String(value), { inputmode: "numeric", pattern: "\\d*", placeholder: holds });
 
 const addUser = (admin: Admin, done: () => Promise<void>): void => {
   const { t, page } = admin;
@@ -173,8 +174,11 @@ const openUser = (admin: Admin, user: AdminPerson, done: () => Promise<void>): v
   );
   role.disabled = inConfig || own;
   const password = h("input", { type: "password", autocomplete: "new-password", maxlength: 256, minlength: 8 });
-  const perDay = numeric(user.set.messagesPerDay ? user.messagesPerDay : undefined);
-  const atOnce = numeric(user.set.turnsAtOnce ? user.turnsAtOnce : undefined);
+  const shown = (limit: number): string => (limit === 0 ? t("none") : String(limit));
+  const perDay = user.set.messagesPerDay
+    ? numeric(user.messagesPerDay)
+    : numeric(undefined, shown(user.messagesPerDay));
+  const atOnce = user.set.turnsAtOnce ? numeric(user.turnsAtOnce) : numeric(undefined, shown(user.turnsAtOnce));
   const submit = h("button.primary", { type: "submit" }, t("save"));
   const form = h(
     "form.admin-form",
