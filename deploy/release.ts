@@ -4,7 +4,8 @@
  * which version and commit they are.
  *
  * Must stay true: the same commit in the same folder gives the same bytes. What could not be built is named on the last
- * lines and makes the exit code 1; what was built stays. Refuses to publish: it only writes files.
+ * lines and makes the exit code 1; what was built stays. Refuses to publish: it only writes files; and at a tagged commit, to
+ * build what must not be published (ready.ts).
  */
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
@@ -14,6 +15,7 @@ import { buildPlugin } from "../plugin/build.ts";
 import { type Entry, tarGz, zip } from "./archive.ts";
 import { commit, compile, DIST, preparePage, ROOT, version } from "./compile.ts";
 import { binaryPackage, launcherPackage } from "./npm/packages.ts";
+import { readTree } from "./ready.ts";
 import { NPM_NAME, npmPackageOf, type Target, TARGETS } from "./targets.ts";
 
 /** Beside the binary in every archive, under the same paths as in the source, so that links between them hold. */
@@ -77,6 +79,11 @@ const main = async (): Promise<number> => {
   process.chdir(ROOT);
   const [made, at] = [await version(), commit()];
   console.log(`nexus ${made}, commit ${at}${at.endsWith("+") ? " with changes that are not committed" : ""}`);
+  const { publish, faults } = await readTree(ROOT, made, at);
+  if (publish && faults.length) {
+    for (const fault of faults) console.error(`not to be published: ${fault}`);
+    return 1;
+  }
   await rm(out, { recursive: true, force: true });
   await mkdir(out, { recursive: true });
   await preparePage();
@@ -97,6 +104,7 @@ const main = async (): Promise<number> => {
   await Bun.write(join(out, "SHA256SUMS"), written.map(({ name, sha256 }) => `${sha256}  ${name}\n`).join(""));
   await Bun.write(join(out, "RELEASE"), `nexus ${made} ${at}\n`);
   console.log(`${written.length} files, SHA256SUMS and RELEASE in ${out}`);
+  for (const fault of faults) console.log(`before it is published: ${fault}`);
   for (const line of missing) console.error(`not built: ${line}`);
   return missing.length ? 1 : 0;
 };
