@@ -147,7 +147,7 @@ const NASTY_TEXT = [
   "a".repeat(300),
 ];
 const NASTY_VALUES: unknown[] = [
-  ...[null, true, false, 0, -1, 0.5, 1e308, -1e308, 1e400, Number.MAX_SAFE_INTEGER + 2, "", " ", "\ud800"],
+  ...[null, true, false, 0, -1, 0.5, 1e308, -1e308, Number.MAX_SAFE_INTEGER + 2, "", " ", "\ud800"],
   ...[[], {}, [[]], { type: "reply" }, { __proto__: null, length: -1 }, "constructor", "toString"],
 ];
 
@@ -171,7 +171,7 @@ export const createFuzz = (seed: number) => {
       else if (how === 2) out = out.slice(0, upto) + out.slice(at);
       else if (how === 3) out = out.slice(0, at) + of(NASTY_TEXT) + out.slice(at);
       else if (how === 4) out = out.slice(0, at) + String.fromCharCode(below(0x10000)) + out.slice(upto);
-      else out = out.slice(0, at) + of(["{", "}", "[", "]", ":", ",", '"', "-", "e", "null"]) + out.slice(upto);
+      else out = out.slice(0, at) + of(["{", "}", "[", "]", ":", ",", '"', "-", "e400", "null"]) + out.slice(upto);
     }
     return out;
   };
