@@ -132,6 +132,11 @@ declare module "openclaw/plugin-sdk/channel-core" {
       };
     };
     state: { resolveStateDir(): string };
+    events: {
+      onSessionTranscriptUpdate(
+        listener: (update: { sessionKey?: string; target: { sessionKey: string }; message?: unknown }) => void,
+      ): () => void;
+    };
   };
 
   export type ChannelAccountSnapshot = {

@@ -72,6 +72,29 @@ describe("a turn", () => {
     expect(refused.done?.error?.code).toBe("not_dispatched");
   });
 
+  test("carries the tokens of its own model calls, and of nobody else's", async () => {
+    const { gateway, host } = await setup();
+    const spent = (input: number, output: number) => ({ role: "assistant", usage: { input, output, cacheRead: 100 } });
+    host.script(async (run) => {
+      run.wrote({ role: "user", content: "no usage" });
+      run.wrote(spent(7, 3));
+      run.wrote(spent(1000, 1000), "agent:main:nexus:default:direct:somebody:thread:else");
+      run.wrote(spent(5, 2));
+      run.wrote({ role: "assistant", usage: null });
+      await run.deliver({ text: "done" });
+      if (run.text === "throws") throw new Error("after all");
+    });
+    await online(gateway);
+    const turns = ["answers", "/status", "throws"].map((text) => gateway.chat(text, { conversationId: text }));
+    await until(() => turns.every((turn) => turn.done));
+    expect(turns.map((turn) => turn.done?.usage)).toEqual([
+      { prompt_tokens: 212, completion_tokens: 5, total_tokens: 217 },
+      undefined,
+      undefined,
+    ]);
+    expect(host.listening).toBe(0);
+  });
+
   test("a host whose lock is taken gets the message once more, unless it had begun with it", async () => {
     const { gateway, host } = await setup();
     const runs: string[] = [];

@@ -10,12 +10,14 @@ import { resolveChannelInboundRouteEnvelope } from "openclaw/plugin-sdk/channel-
 import { createMessageReceiptFromOutboundResults } from "openclaw/plugin-sdk/channel-outbound";
 import { getAgentScopedMediaLocalRoots } from "openclaw/plugin-sdk/media-local-roots";
 import { resolveThreadSessionKeys } from "openclaw/plugin-sdk/routing";
+import type { Usage } from "../../lib/protocol.ts";
 import type { Turn } from "../client.ts";
 import { admit } from "./access.ts";
 import { CHANNEL, mediaMaxBytes, type NexusAccount } from "./config.ts";
 import { address, person, type Person } from "./identity.ts";
 import { loadFile, receiveFiles } from "./media.ts";
 import { createTranscript } from "./transcript.ts";
+import { watchUsage } from "./usage.ts";
 
 /** A sign of life while a model thinks or a tool runs: well below the gateway's silence deadline (5 min). */
 const ALIVE_MS = 20_000;
@@ -184,7 +186,10 @@ export const createInbound = (options: InboundOptions) => {
       }
     };
 
-    const result = await runtime.channel.inbound.dispatch({
+    // A command runs beside an answer of the same session: those tokens are not its own.
+    const spent = isCommand ? undefined : watchUsage(runtime, sessionKey);
+    let usage: Usage | undefined;
+    const dispatched = runtime.channel.inbound.dispatch({
       cfg,
       channel: CHANNEL,
       accountId: account.accountId,
@@ -268,6 +273,9 @@ export const createInbound = (options: InboundOptions) => {
         },
       },
     });
+    const result = await dispatched.finally(() => {
+      usage = spent?.stop();
+    });
 
     if (turn.signal.aborted) return;
     const spoke = transcript.finish();
@@ -283,6 +291,6 @@ export const createInbound = (options: InboundOptions) => {
         return;
       }
     }
-    await turn.end(spoke || files > 0 ? {} : { finish: "silent" });
+    await turn.end({ ...(usage ? { usage } : {}), ...(spoke || files > 0 ? {} : { finish: "silent" }) });
   }
 };

@@ -3,7 +3,7 @@
  *
  * Words it obeys: `SAY:<text>` (that text, in small pieces), `STREAM:<n>` (n numbered words, `PACE:<ms>` between them),
  * `FOREVER` (until the connection is cut), `TOOL` (text, a tool call, text), `MEDIA:<path>` (text with a file),
- * `SEND:<user>` (the message tool), `SILENT` (the host's token for no answer), `FAIL` (HTTP 400), `RECALL` (every earlier message of the session), `LOOK` (what
+ * `SEND:<user>` (the message tool, and with `QUIET` not a word after it), `SILENT` (the host's token for no answer, however often it is asked), `FAIL` (HTTP 400), `RECALL` (every earlier message of the session), `LOOK` (what
  * kinds of files it was shown). It keeps every request, so that a test can look at what the host asked.
  */
 
@@ -23,7 +23,15 @@ const latest = (request: ModelRequest) => {
   let from = messages.length;
   while (from > 0 && messages[from - 1]?.role === "user") from--;
   const tail = messages.slice(Math.max(from, messages.length - 2));
+  const beforeTools = messages.findLastIndex(
+    (message, i) => i < from && message.role === "assistant" && !message.tool_calls,
+  );
   return {
+    /** All that was said since the last answer, before a tool as well. */
+    asked: messages
+      .slice(beforeTools + 1)
+      .flatMap((message) => (message.role === "user" ? [textOf(message.content)] : []))
+      .join("\n"),
     afterTool: messages.slice(0, from).findLast((message) => message.role !== "system")?.role === "tool",
     text: tail.map((message) => textOf(message.content)).join("\n"),
     parts: tail.flatMap((message) => message.content),
@@ -40,8 +48,10 @@ export const createModel = () => {
   let release = () => {};
 
   const answer = (request: ModelRequest): Answer => {
-    const { text, parts, afterTool } = latest(request);
+    const { text, parts, afterTool, asked } = latest(request);
     const pace = Number(/PACE:(\d+)/.exec(text)?.[1] ?? 5);
+    // The host does not take silence for an answer in a direct chat and asks again, with words of its own.
+    if (asked.includes("SILENT") || (afterTool && asked.includes("QUIET"))) return { text: "NO_REPLY", paceMs: pace };
     if (afterTool) return { text: "The tool is done. All good.", paceMs: pace };
     if (text.includes("FOREVER")) return { text: "on and on ", paceMs: 30, forever: true };
     if (text.includes("RECALL")) {
@@ -68,7 +78,6 @@ export const createModel = () => {
       return { text: "Let me look. ", paceMs: pace, tool: { name: "ls", args: { path: "." } } };
     const media = /MEDIA:(\S+)/.exec(text);
     if (media) return { text: `Here is the file.\nMEDIA:${media[1]}`, paceMs: pace };
-    if (text.includes("SILENT")) return { text: "NO_REPLY", paceMs: pace };
     return { text: `You said: ${/SAY:(.*)/.exec(text)?.[1]?.trim() ?? "?"}`, paceMs: pace };
   };
 

@@ -122,7 +122,10 @@ export const startRig = async () => {
       old: { serverUrl: v1.wsUrl, botId: "old-bot", token: "v1-token" },
     },
   };
-  await host.writeConfig({ ...config, channels: { nexus } });
+  // Heartbeats speak to bob, when somebody wakes the agent: by themselves none come (host.ts).
+  const agents = (config as { agents: { defaults: object } }).agents;
+  const defaults = { ...agents.defaults, heartbeat: { every: "0m", target: "nexus", to: "bob" } };
+  await host.writeConfig({ ...config, agents: { ...agents, defaults }, channels: { nexus } });
   await Bun.write(join(host.workspace, "out.png"), PNG);
   const startedAt = performance.now();
   host.start();
@@ -136,6 +139,14 @@ export const startRig = async () => {
   };
   const botOnline = (id: string) => until(async () => (await health()).includes(id), 120_000, `${id} to be online`);
   await botOnline(BOTS.default);
+  /** The host has restarted its channel since it had printed `from` characters, and every bot that may is back. */
+  const restarted = async (from: number) => {
+    const back = ["default", "paired", "listed", "secret", "old"];
+    const since = () => host.output.slice(from);
+    const returned = (account: string) =>
+      since().split(`[${account}] stopped`)[1]?.includes(`[${account}] connected to`);
+    await until(() => back.every(returned), SLOW_MS, "the channel to be restarted");
+  };
 
   return {
     model,
@@ -147,6 +158,7 @@ export const startRig = async () => {
     took,
     health,
     botOnline,
+    restarted,
     /** kill -9, half a second of nothing, and a new process with the same folder and port. */
     killGateway: async () => {
       const { cwd } = gateway;

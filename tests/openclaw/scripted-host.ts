@@ -21,6 +21,8 @@ export type Run = {
   partial(text: string): unknown;
   nextMessage(): unknown;
   item(item: Item): unknown;
+  /** A message was added to the session's transcript, or to another's. */
+  wrote(message: object, sessionKey?: string): void;
   typing(): Promise<void>;
 };
 export type Context = {
@@ -162,6 +164,8 @@ export const install = () => {
   for (const [name, exports] of Object.entries(modules)) mock.module(`openclaw/plugin-sdk/${name}`, () => exports);
 };
 
+type TranscriptListener = (update: { target: { sessionKey: string }; message: object }) => void;
+
 type Pairing = { approved: string[]; asked: string[] };
 
 /** One host: its runtime for the plugin, and the script of what a run does. */
@@ -171,11 +175,18 @@ export const createScriptedHost = (stateDir: string) => {
   const saved: { name: string; bytes: string }[] = [];
   let script: (run: Run) => Promise<void> = async () => {};
   let dispatched = true;
+  const listeners = new Set<TranscriptListener>();
 
   const runtime = {
     version: "2026.9.6",
     pairing,
     state: { resolveStateDir: () => stateDir },
+    events: {
+      onSessionTranscriptUpdate: (listener: TranscriptListener) => {
+        listeners.add(listener);
+        return () => listeners.delete(listener);
+      },
+    },
     channel: {
       commands: { isControlCommandMessage: (text = "") => /^\/(status|stop|help)\b/.test(text) },
       media: {
@@ -241,6 +252,9 @@ export const createScriptedHost = (stateDir: string) => {
             partial: (text) => params.replyOptions.onPartialReply({ text }),
             nextMessage: () => params.replyOptions.onAssistantMessageStart(),
             item: (item) => params.replyOptions.onItemEvent(item),
+            wrote: (message, sessionKey = params.route.sessionKey) => {
+              for (const listener of listeners) listener({ target: { sessionKey }, message });
+            },
             typing: () => params.replyPipeline.typing.start(),
           });
           return { dispatched: true, admission: { kind: "dispatch" } };
@@ -254,6 +268,10 @@ export const createScriptedHost = (stateDir: string) => {
     pairing,
     contexts,
     saved,
+    /** How many listen to transcripts. */
+    get listening() {
+      return listeners.size;
+    },
     /** What every run does from now on. */
     script: (next: (run: Run) => Promise<void>) => {
       script = next;
