@@ -30,13 +30,19 @@ export type Renderer = {
 
 /** Beyond this a message is shown as plain text. */
 const MESSAGE_CAP = 1_000_000;
-/** Text looked at in one frame. */
+/** Text looked at in one frame, of what was there at the beginning. */
 const WINDOW = 24_000;
+/** Our part of a frame in ms while that is drawn: most of it is out of view and costs nothing more. */
+const WINDOW_MS = 20;
+/** What came since goes on screen in slices: a machine that falls behind would otherwise do ever more in ever longer frames. */
+const SLICE_MIN = 300;
+/** Our part of a frame in ms; style, layout and paint of what we built take several times as much. */
+const SLICE_MS = 4;
 /** Characters of open end that may be lexed again per ms of waiting: 2 kB at 8 frames a second. */
 const TAIL_RATE = 16;
 const MAX_WAIT_MS = 1000;
 /** Blocks in one part of the answer. */
-const PART = 32;
+const PART = 16;
 /** Text of an open fence goes into pieces of about this size, each of which the browser can skip. */
 const PIECE = 8000;
 
@@ -48,6 +54,15 @@ const lastBlock = (tokens: Token[]): number => {
   return i;
 };
 
+/** Where the next character would stand: the element that shows the cursor. */
+const endOf = (block: ChildNode | null | undefined): Element | undefined => {
+  if (block?.nodeType !== 1) return undefined;
+  const element = block as Element;
+  if (/^(?:P|H[4-6])$/.test(element.nodeName)) return element;
+  if (/^[UO]L$/.test(element.nodeName)) return element.lastElementChild ?? undefined;
+  return element.className === "code" ? (element.querySelector("pre > code") ?? undefined) : undefined;
+};
+
 /** Creates a renderer that owns the children of `host`. */
 export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
   let text = "";
@@ -55,6 +70,10 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
   let stable = 0; // everything before is frozen
   let scanned = 0; // complete lines up to here were searched for finished blocks
   let frozen = 0; // child nodes that will not change
+  let begun: number | undefined; // what was there when drawing began
+  let wide = WINDOW;
+  let slice = 4 * SLICE_MIN;
+  let sliced = false; // the last rendering left text for the next
   let window = WINDOW;
   let links: Links = {};
   let redo = false; // a definition came after text that uses it
@@ -63,6 +82,7 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
   let shownLength = -1;
   let shownOpen = true;
   let lexed = 0;
+  let cursor: Element | undefined;
 
   const lex = (from: number, to: number): ReturnType<typeof lexBlocks> => {
     lexed += to - from;
@@ -103,7 +123,15 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
   };
   const nodeAt = (index: number): ChildNode => partAt(Math.floor(index / PART)).childNodes[index % PART] as ChildNode;
 
+  /** By an attribute of that one element: a rule by place would have the browser match whole parts anew. */
+  const moveCursor = (to: Element | undefined): void => {
+    cursor?.removeAttribute("data-end");
+    cursor = to;
+    cursor?.setAttribute("data-end", "");
+  };
+
   const place = (settledNodes: ChildNode[], tail: ChildNode[]): void => {
+    moveCursor(undefined);
     const rest = [...settledNodes, ...tail];
     let at = frozen;
     while (rest.length || at % PART > 0) {
@@ -119,11 +147,12 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
     const from = frozen;
     frozen += settledNodes.length;
     for (let i = from; i < frozen; i++) env.settled(nodeAt(i));
+    if (open) moveCursor(endOf(host.lastChild?.lastChild));
   };
 
   const startOver = (): void => {
     stable = scanned = frozen = 0;
-    window = WINDOW;
+    begun = undefined;
     fence = undefined;
     redo = false;
     renderedAt = Number.NEGATIVE_INFINITY;
@@ -166,7 +195,13 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
     return true;
   };
 
+  const firstWindow = (): number => (stable < (begun ?? 0) ? wide : slice);
+
   const work = (now: number): boolean => {
+    if (begun === undefined) {
+      begun = text.length;
+      window = firstWindow();
+    }
     if (text.length > MESSAGE_CAP) {
       if (open && now - renderedAt < MAX_WAIT_MS) return true;
       startOver();
@@ -196,13 +231,15 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
         learn(done);
         settledNodes = build(done);
         for (const token of done) stable += token.raw.length;
-        window = WINDOW;
+        window = firstWindow();
         fence = undefined;
       } else if (!all) window *= 2;
       if (end === text.length) rest = blocks.tokens.slice(keep);
     } else if (!all) window *= 2;
     if (!all) {
-      place(settledNodes, []);
+      // What shows the open end stays until something takes its place.
+      if (settledNodes.length) place(settledNodes, []);
+      sliced = settledNodes.length > 0;
       return true;
     }
     if (!open && redo) {
@@ -233,8 +270,15 @@ export const createRenderer = (host: HTMLElement, env: RenderEnv): Renderer => {
     },
     render: (now) => {
       if (shownLength === text.length && shownOpen === open) return false;
+      const begin = performance.now();
       try {
-        return work(now);
+        sliced = false;
+        const more = work(now);
+        const took = performance.now() - begin;
+        if (took > WINDOW_MS) wide = Math.max(SLICE_MIN, wide / 2);
+        if (took > SLICE_MS) slice = Math.max(SLICE_MIN, slice / 2);
+        else if (sliced && took < SLICE_MS / 2) slice = Math.min(WINDOW, slice * 1.5);
+        return more;
       } catch {
         startOver();
         host.replaceChildren();
