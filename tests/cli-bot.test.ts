@@ -200,10 +200,23 @@ describe("nexus key", () => {
   });
 });
 
+/** A Go that finds gorilla/websocket as Debian installs it, or where `go get` once put it for programs without modules. */
+const findGo = (): { path: string; env: Record<string, string> } | undefined => {
+  const path = Bun.which("go");
+  if (!path) return undefined;
+  const own = Bun.spawnSync([path, "env", "GOPATH"]).stdout.toString().trim();
+  const env = { GO111MODULE: "off", GOPATH: `${own}:/usr/share/gocode` };
+  const found = Bun.spawnSync([path, "list", "github.com/gorilla/websocket"], {
+    env: { ...process.env, ...env },
+    stderr: "ignore",
+  });
+  return found.success ? { path, env } : undefined;
+};
+
 describe.each(["docs/bots.md", "docs/bots.en.md"])("the bots of %s", (file) => {
   const source = async (lang: string): Promise<string> => {
     const block = blocksOf(await Bun.file(join(ROOT, file)).text()).find(
-      (one) => one.lang === lang && one.text.includes("register"),
+      (one) => one.lang === lang && /register|bot-ws/.test(one.text),
     );
     return block!.text.replace("127.0.0.1:17392", `127.0.0.1:${gateway.port}`);
   };
@@ -264,10 +277,28 @@ describe.each(["docs/bots.md", "docs/bots.en.md"])("the bots of %s", (file) => {
     await answersAs("echo-py");
   });
 
-  test("the shell script, where jq is there, wired to the socket as websocat would", async () => {
+  test("Go, where it and gorilla/websocket are there", async () => {
+    const go = findGo();
+    if (!go) return;
+    const folder = await tempDir("docs-go");
+    closing.push(folder.remove);
+    await Bun.write(join(folder.path, "bot.go"), await source("go"));
+    // Built first: `go run` would leave its child behind when it is killed.
+    const env = { ...process.env, ...go.env };
+    const built = Bun.spawnSync([go.path, "build", "-o", "bot", "bot.go"], { cwd: folder.path, env });
+    expect(built.stderr.toString()).toBe("");
+    await start([join(folder.path, "bot")], "bot.go", "");
+    await answersAs("echo-go");
+  }, 60_000);
+
+  test("the shell script, where jq is there, by websocat or wired to the socket as websocat would", async () => {
     const text = await source("sh");
     expect(Bun.spawnSync(["sh", "-n", "-c", text]).stderr.toString()).toBe("");
     if (!Bun.which("jq")) return;
+    if (Bun.which("websocat")) {
+      await start(["sh", "-c", `exec ${await source("text")}`], "bot.sh", text);
+      return answersAs("echo-sh");
+    }
     const bot = await start(["sh"], "bot.sh", text);
     const socket = await rawSocket(gateway.wsUrl, (frame) => {
       bot.stdin.write(`${JSON.stringify(frame)}\n`);
