@@ -123,6 +123,24 @@ const orNull =
 /** What a person may set as their password. */
 const newPassword = text(8, PASSWORD_CHARS);
 const displayName = text(1, 256, /^[^\p{Cc}]+$/u, { zh: "不能含控制字符", en: "no control characters" });
+/**
+ * Names made here stand in addresses and lists: browsers and proxies resolve "." and ".." away, and blanks at an end or
+ * direction marks make two names look alike. Names of config.json may be such; they are not for changing here.
+ */
+const madeName =
+  (shape: Shape<string>): Shape<string> =>
+  (value, path, faults) => {
+    const name = shape(value, path, faults);
+    if (/^\.{1,2}$|^\s|\s$|[\p{Cf}\p{Cs}]/u.test(name))
+      faults.push({
+        path,
+        say: {
+          zh: "不能是 . 或 ..，首尾不能是空格，不能含不可见字符",
+          en: "not . or .., no blank at an end, no invisible characters",
+        },
+      });
+    return name;
+  };
 const quota = orNull(int(0, 1_000_000_000));
 const usernames = list(text(1, 1024), 100_000);
 
@@ -131,7 +149,7 @@ export const passwordBody = (body: unknown) => parse(fields({ current: text(1, 1
 export const newUserBody = (body: unknown) =>
   parse(
     fields({
-      username: usernameShape,
+      username: madeName(usernameShape),
       displayName: maybe(displayName),
       password: maybe(newPassword),
       role: maybe(oneOf("admin", "user")),
@@ -160,15 +178,15 @@ const botFields = {
   pools: orNull(list(botIdShape, 100)),
   maxConcurrency: orNull(int(1, 100_000)),
 };
-export const newBotBody = (body: unknown) => parse(fields({ id: botIdShape, ...botFields }), body);
+export const newBotBody = (body: unknown) => parse(fields({ id: madeName(botIdShape), ...botFields }), body);
 export const botBody = (body: unknown) => parse(fields({ ...botFields, disabled: maybe(flag) }), body);
 export const disconnectBody = (body: unknown) => parse(fields({ instance: maybe(text(0, 64)) }), body);
 
-/** `limit` of a query: a whole number from 1 to `most`. */
-export const limitOf = (value: string | null, usual: number, most: number): number => {
+/** `limit` (or another `name`) of a query: a whole number from 1 to `most`. */
+export const limitOf = (value: string | null, usual: number, most: number, name = "limit"): number => {
   if (value === null || value === "") return usual;
   const number = Number(value);
   if (!Number.isSafeInteger(number) || number < 1)
-    throw new Reject("bad_request", { zh: "limit：应为正整数", en: "limit: a whole number from 1" });
+    throw new Reject("bad_request", { zh: `${name}：应为正整数`, en: `${name}: a whole number from 1` });
   return Math.min(number, most);
 };

@@ -47,6 +47,11 @@ describe("people", () => {
     expect((await admin("POST", "/api/admin/users", { username: "user1" })).status).toBe(409);
     expect((await admin("POST", "/api/admin/users", { username: "a:b" })).status).toBe(400);
     expect((await admin("POST", "/api/admin/users", { username: "x", password: "12345678" })).status).toBe(400);
+    // Names that an address cannot carry, or that look like another's.
+    for (const odd of [".", "..", " ", " li", "li ", "li\u202e", "l\u200bi", "\ud800"]) {
+      expect([odd, (await admin("POST", "/api/admin/users", { username: odd })).status]).toEqual([odd, 400]);
+      expect([odd, (await admin("POST", "/api/admin/bots", { id: odd })).status]).toEqual([odd, 400]);
+    }
     await gateway.close();
     const again = await startGateway({}, { dataDir });
     undo.push(again.stop);

@@ -5,7 +5,7 @@ import { createMetrics } from "../lib/metrics.ts";
 import type { Overview } from "../lib/protocol/admin.ts";
 import { join } from "node:path";
 import { statusLines } from "../lib/cli/status.ts";
-import { api, BOT_TOKEN, freePort, login, ROOT, startGateway, tempDir, until, v2Bot } from "./harness.ts";
+import { api, BOT_TOKEN, freePort, login, ROOT, startGateway, tempDir, until, v2Bot, within } from "./harness.ts";
 
 type Sample = { value?: string; labels?: Record<string, string>; buckets?: Record<string, string>; count?: string };
 type Family = { name: string; help: string; type: string; metrics: Sample[] };
@@ -216,4 +216,32 @@ test("nexus status prints the numbers of the running gateway, in both languages 
   const sample = JSON.parse(json.out) as Overview;
   expect(statusLines(sample, "zh").join("\n")).toContain("2 人，1 个登录，0 条流");
   expect(statusLines(sample, "en").join("\n")).toContain("2, 1 signed in, 0 streams");
+});
+
+test("nexus status on a terminal paints over itself, also where lines do not fit, until Ctrl+C", async () => {
+  const { port } = await open();
+  const folder = await tempDir("status");
+  undo.push(folder.remove);
+  await Bun.write(join(folder.path, "config.json"), JSON.stringify({ host: "127.0.0.1", port }));
+  const cols = 36;
+  let shown = "";
+  const child = Bun.spawn([process.execPath, join(ROOT, "server.ts"), "status"], {
+    cwd: folder.path,
+    env: { PATH: process.env.PATH ?? "", LANG: "en_US.UTF-8", TERM: "xterm" },
+    terminal: { cols, rows: 40, data: (_, bytes) => void (shown += new TextDecoder().decode(bytes)) },
+  });
+  const painted = () => shown.replaceAll("\x1b", "ESC").split(/ESC\[(\d+)AESC\[J/);
+  await until(() => painted().length >= 5 || undefined, 15_000, "three pictures");
+  child.terminal!.write("\x03");
+  await within(child.exited, 5_000, "the command to end");
+  child.terminal!.close();
+  const [first = "", up, second = "", upAgain] = painted();
+  const rows = (picture: string): number =>
+    picture
+      .split("\r\n")
+      .slice(0, -1)
+      .reduce((sum, line) => sum + Math.max(1, Math.ceil(Bun.stringWidth(line) / cols)), 0);
+  expect(rows(first)).toBeGreaterThan(10); // broken: there are ten lines
+  expect([Number(up), Number(upAgain)]).toEqual([rows(first), rows(second)]);
+  expect(second).toContain("dead letters");
 });

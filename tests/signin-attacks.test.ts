@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createAttempts } from "../lib/signin/attempts.ts";
 import { returnPath } from "../lib/signin/flow.ts";
 import { challengeOf } from "../lib/signin/provider.ts";
-import { freePort, startGateway } from "./harness.ts";
+import { freePort, startGateway, until } from "./harness.ts";
 import { BLANK } from "./signin/blank.ts";
 import { type Browser, createBrowser } from "./signin/browser.ts";
 import { startLiar } from "./signin/liar.ts";
@@ -85,6 +85,30 @@ describe("the state", () => {
     at = 6 * 60_000;
     attempts.sweep();
     expect(attempts.size()).toBe(0);
+  });
+});
+
+describe("a flood from one address", () => {
+  test("is stopped after a thousand requests, goes on with ten a second, and leaves room in the audit log", async () => {
+    let at = Date.UTC(2026, 10, 22);
+    const mine = await startRig({ now: () => at });
+    const knock = async () => {
+      const { status } = await fetch(`${mine.url}/sign-in/feishu/callback?code=x&state=${"0".repeat(64)}`);
+      return status;
+    };
+    const statuses: number[] = [];
+    for (let i = 0; i < 52; i++) statuses.push(...(await Promise.all(Array.from({ length: 20 }, knock))));
+    expect(statuses.filter((status) => status === 403)).toHaveLength(1000);
+    expect(statuses.filter((status) => status === 429)).toHaveLength(40);
+    at += 1000;
+    expect((await Promise.all(Array.from({ length: 12 }, knock))).filter((status) => status === 403)).toHaveLength(10);
+    const { audit } = mine.gateway.gate.store;
+    const written = () => audit.list(2000, Number.MAX_SAFE_INTEGER, "sign_in_failed", "").length;
+    await until(() => written() === 100 || undefined);
+    at += 61_000;
+    await knock();
+    await until(() => written() === 101 || undefined);
+    await mine.stop();
   });
 });
 

@@ -10,7 +10,11 @@ import type { Env } from "../config/secrets.ts";
 import type { Say } from "../protocol.ts";
 
 export type Language = "zh" | "en";
-export type Output = { write(text: string): unknown; isTTY?: boolean | undefined };
+export type Output = {
+  write(text: string): unknown;
+  isTTY?: boolean | undefined;
+  columns?: number | undefined;
+};
 export type Input = Readable & { isTTY?: boolean | undefined; setRawMode?: ((on: boolean) => unknown) | undefined };
 
 /** Exit codes of every command. */

@@ -39,6 +39,10 @@ const milliseconds = (ms: number | undefined): string => {
 const width = (text: string): number => Bun.stringWidth(text);
 const padded = (text: string, columns: number): string => text + " ".repeat(Math.max(0, columns - width(text)));
 
+/** Rows a line takes on the screen: a narrow terminal breaks it. */
+const rowsOf = (line: string, columns: number | undefined): number =>
+  Math.max(1, Math.ceil(width(line) / columns || 80));
+
 /** The numbers as lines of text. */
 export const statusLines = (now: Overview, language: Language): string[] => {
   const zh = language === "zh";
@@ -134,13 +138,14 @@ const status = async (context: Context): Promise<number> => {
         );
         return EXIT.failed;
       }
-      stdout.write(`${up(shown)}${url} ${language === "zh" ? "没有回答" : "does not answer"} (${now})\n`);
-      shown = 1;
+      const line = `${url} ${language === "zh" ? "没有回答" : "does not answer"} (${now})`;
+      stdout.write(`${up(shown)}${line}\n`);
+      shown = rowsOf(line, stdout.columns);
     } else if (options.has("json")) stdout.write(`${JSON.stringify(now, null, 2)}\n`);
     else {
       const lines = statusLines(now, language);
       stdout.write(`${up(shown)}${lines.join("\n")}\n`);
-      shown = lines.length;
+      shown = lines.reduce((rows, line) => rows + rowsOf(line, stdout.columns), 0);
     }
     if (!live) return EXIT.ok;
     await Bun.sleep(EVERY_MS);

@@ -30,7 +30,7 @@ export const adminRecordRoutes = (gate: Gate, done: Done): Route[] => {
   const { store, days, people, bots, config } = gate;
 
   const between = (call: Call): UsageRow[] => {
-    const span = limitOf(call.query("days"), DAYS, store.usage.keepDays);
+    const span = limitOf(call.query("days"), DAYS, store.usage.keepDays, "days");
     return store.usage.between(days.daysAgo(span - 1), days.today());
   };
 
