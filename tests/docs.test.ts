@@ -207,6 +207,17 @@ describe("documents", () => {
   });
 });
 
+test("the map of the code names every file and folder of lib/, and nothing that is not there", async () => {
+  const map = await read("docs/architecture.md");
+  const named = new Set([...map.matchAll(/`((?:lib|ui|plugin|deploy|tests)\/[\w./-]*)`/g)].map((match) => match[1]!));
+  expect([...named].filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+  const there = [...new Glob("lib/**/*.ts").scanSync({ cwd: ROOT })].map((path) => {
+    const [, first, more] = path.split("/");
+    return more === undefined ? path : `lib/${first}/`;
+  });
+  expect([...new Set(there)].filter((path) => !named.has(path)).sort()).toEqual([]);
+});
+
 describe("deploy/", () => {
   test("nexus.service starts the program, gives it time to drain, and shuts the rest of the machine off", async () => {
     const text = await read("deploy/nexus.service");
@@ -247,6 +258,6 @@ describe("deploy/", () => {
   test("Dockerfile copies the binary, runs it as somebody else and says that it is unrun", async () => {
     const text = await read("deploy/Dockerfile");
     for (const line of ["COPY dist/nexus ", "USER nexus", "ENTRYPOINT ["]) expect(text).toContain(line);
-    expect(text).toContain("Not run by the project's tests");
+    expect(text).toContain("Never built by the project's tests");
   });
 });
