@@ -228,7 +228,13 @@ test("nexus status on a terminal paints over itself, also where lines do not fit
   const child = Bun.spawn([process.execPath, join(ROOT, "server.ts"), "status"], {
     cwd: folder.path,
     env: { PATH: process.env.PATH ?? "", LANG: "en_US.UTF-8", TERM: "xterm" },
-    terminal: { cols, rows: 40, data: (_, bytes) => void (shown += new TextDecoder().decode(bytes)) },
+    terminal: {
+      cols,
+      rows: 40,
+      data: (_, bytes) => {
+        shown += new TextDecoder().decode(bytes);
+      },
+    },
   });
   const painted = () => shown.replaceAll("\x1b", "ESC").split(/ESC\[(\d+)AESC\[J/);
   await until(() => painted().length >= 5 || undefined, 15_000, "three pictures");

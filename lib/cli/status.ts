@@ -41,7 +41,7 @@ const padded = (text: string, columns: number): string => text + " ".repeat(Math
 
 /** Rows a line takes on the screen: a narrow terminal breaks it. */
 const rowsOf = (line: string, columns: number | undefined): number =>
-  Math.max(1, Math.ceil(width(line) / columns || 80));
+  Math.max(1, Math.ceil(width(line) / (columns || 80)));
 
 /** The numbers as lines of text. */
 export const statusLines = (now: Overview, language: Language): string[] => {
