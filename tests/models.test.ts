@@ -3,9 +3,7 @@
  * do wrong, that a cancelled turn ends the request. Chats go through a real gateway over the real bot socket.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { unlink } from "node:fs/promises";
 import type { ModelEntry } from "../lib/config/models.ts";
-import { decodeId } from "../lib/ids.ts";
 import { tokensOf } from "../lib/models/prompt.ts";
 import { sseEvents } from "../lib/models/upstream.ts";
 import { readSse, until } from "./harness.ts";
@@ -210,72 +208,24 @@ describe("a service in OpenAI's format", () => {
     expect(Object.keys(fake.asked[1]!.body)).toEqual(["model", "messages", "stream"]);
   });
 
-  test("gets pictures as pictures, text files as text", async () => {
-    const fake = await service("openai", [() => pieces([openAi.text("a dot"), openAi.finish()])]);
-    const upload = async (name: string, type: string, body: Uint8Array): Promise<string> =>
-      (
-        await rig.call<{ id: string }>("POST", "/api/attachments", body, {
-          headers: { "content-type": type, "x-filename": name },
-        })
-      ).body.id;
-    const attachments = [
-      await upload("dot.png", "image/png", Buffer.from(PIXEL, "base64")),
-      await upload("notes.txt", "text/plain", new TextEncoder().encode("buy milk")),
-    ];
-    await rig.ask("what?", { attachments, conversationId: await rig.newConversation() });
-    const [message] = fake.asked[0]!.body.messages as { content: { type: string; text?: string }[] }[];
-    expect(message!.content).toEqual([
-      { type: "text", text: "what?\n\n--- notes.txt ---\nbuy milk\n--- / notes.txt ---" },
-      { type: "image_url", image_url: { url: `data:image/png;base64,${PIXEL}` } } as { type: string },
+  test("whose models know the bound of tokens by its newer name is asked with that", async () => {
+    const newer =
+      "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+    const fake = await service(
+      "openai",
+      [
+        () => refusal(400, { message: newer, code: "unsupported_parameter" }),
+        () => refusal(400, { message: "Unknown field: user" }),
+        () => pieces([openAi.text("short"), openAi.finish()]),
+      ],
+      { maxTokens: 50 },
+    );
+    expect((await rig.ask("hi", { conversationId: await rig.newConversation() })).body.content).toBe("short");
+    expect(fake.asked.map(({ body }) => [body.max_tokens, body.max_completion_tokens, "user" in body])).toEqual([
+      [50, undefined, true],
+      [undefined, 50, true],
+      [undefined, 50, false],
     ]);
-  });
-
-  test("sees earlier pictures and text files again, newest first as far as the budget goes, and others by name", async () => {
-    const fake = await service("openai", [() => pieces([openAi.text("I see"), openAi.finish()])], {
-      historyTokens: 1100,
-    });
-    const upload = async (name: string, type: string, body: Uint8Array): Promise<string> =>
-      (
-        await rig.call<{ id: string }>("POST", "/api/attachments", body, {
-          headers: { "content-type": type, "x-filename": name },
-        })
-      ).body.id;
-    const dot = Buffer.from(PIXEL, "base64");
-    const conversationId = await rig.newConversation();
-    const old = await upload("old.png", "image/png", dot);
-    await rig.ask("old", { conversationId, attachments: [old] });
-    const [picture, notes] = [await upload("new.png", "image/png", dot), new TextEncoder().encode("buy milk")];
-    // A picture without a word is a message too.
-    await rig.ask("", { conversationId, attachments: [picture, await upload("notes.txt", "text/plain", notes)] });
-    await rig.ask("what was it?", { conversationId });
-    const messages = fake.asked[2]!.body.messages as { role: string; content: unknown }[];
-    expect(messages).toEqual([
-      { role: "user", content: `old\n\n[old.png, image/png, ${dot.length} bytes]` },
-      { role: "assistant", content: "I see" },
-      {
-        role: "user",
-        content: [
-          { type: "text", text: "--- notes.txt ---\nbuy milk\n--- / notes.txt ---" },
-          { type: "image_url", image_url: { url: `data:image/png;base64,${PIXEL}` } },
-        ],
-      },
-      { role: "assistant", content: "I see" },
-      { role: "user", content: "what was it?" },
-    ]);
-  });
-
-  test("is asked all the same when an earlier file is gone", async () => {
-    const fake = await service("openai", [() => pieces([openAi.text("yes"), openAi.finish()])]);
-    const headers = { "content-type": "text/plain", "x-filename": "notes.txt" };
-    const words = new TextEncoder().encode("gone tomorrow");
-    const { id } = (await rig.call<{ id: string }>("POST", "/api/attachments", words, { headers })).body;
-    const conversationId = await rig.newConversation();
-    await rig.ask("keep this", { conversationId, attachments: [id] });
-    const { attachments } = rig.gateway.gateway.gate.store;
-    await unlink(attachments.path(attachments.get(decodeId(id))!));
-    expect((await rig.ask("and now?", { conversationId })).body.content).toBe("yes");
-    const [first] = fake.asked[1]!.body.messages as { content: string }[];
-    expect(first!.content).toBe(`keep this\n\n[notes.txt, text/plain, ${words.length} bytes]`);
   });
 
   test("sees its request end when the turn is cancelled", async () => {

@@ -116,6 +116,7 @@ describe("errors have OpenAI's shape", () => {
     expect(await failure({}, clientOf(rig.gateway, "nxk_wrong"))).toMatchObject({
       status: 401,
       code: "invalid_api_key",
+      message: expect.stringContaining("密钥不对"),
     });
     expect(await failure({ model: "nobody" })).toMatchObject({ status: 404, code: "model_not_found" });
     expect(await failure({ messages: [] })).toMatchObject({ status: 400, type: "invalid_request_error" });

@@ -104,17 +104,29 @@ const createReading = ({ say, think, key }: Asking) => {
 /** Fields that not every service of this format knows: left out when it says so. */
 const EXTRAS = ["stream_options", "user"] as const;
 
+/** The body that a service would rather have, by what it says of the one it refused; undefined: it is about something else. */
+const instead = (body: Json, about: string): Json | undefined => {
+  // Newer models take the bound under another name, and refuse the older one.
+  if ("max_tokens" in body && about.includes("max_completion_tokens")) {
+    const { max_tokens: max_completion_tokens, ...rest } = body;
+    return { ...rest, max_completion_tokens };
+  }
+  if (!EXTRAS.some((field) => field in body)) return undefined;
+  if (!EXTRAS.some((field) => about.includes(field)) && !/extra (?:fields|inputs)/i.test(about)) return undefined;
+  return Object.fromEntries(Object.entries(body).filter(([name]) => !EXTRAS.some((field) => field === name)));
+};
+
 const send = async (asking: Asking, body: Json): Promise<Response> => {
   const { url, key, signal } = asking;
   const headers: Record<string, string> = key ? { Authorization: `Bearer ${key}` } : {};
-  const to = endpoint(url, "/chat/completions");
   try {
-    return await post({ url: to, headers, body, key, signal });
+    return await post({ url: endpoint(url, "/chat/completions"), headers, body, key, signal });
   } catch (error) {
-    const about = error instanceof ModelError && error.code === "model_refused" ? error.message : "";
-    if (!EXTRAS.some((field) => about.includes(field)) && !/extra (?:fields|inputs)/i.test(about)) throw error;
-    const plain = Object.fromEntries(Object.entries(body).filter(([name]) => !EXTRAS.some((field) => field === name)));
-    return post({ url: to, headers, body: plain, key, signal });
+    const refused = error instanceof ModelError && error.code === "model_refused";
+    // Each rewrite removes what it is about, so this ends.
+    const next = refused ? instead(body, error.message) : undefined;
+    if (!next) throw error;
+    return send(asking, next);
   }
 };
 

@@ -4,7 +4,7 @@
  * That format cannot take text back: when a bot replaces its text, what the new text adds is appended. What the caller was
  * sent in the end is told to `sent`, because the caller will name it as the answer next time.
  */
-import { ERRORS, type Attachment, type ErrorBody, type ErrorCode, type Usage } from "../protocol.ts";
+import { ERRORS, type Attachment, type ErrorBody, type ErrorCode, type Say, type Usage } from "../protocol.ts";
 import { errorSentence, type Dialect, type Readable } from "../streams/reader.ts";
 
 const TYPES: Record<number, string> = {
@@ -36,8 +36,18 @@ export const turnError = (failed: TurnError, lang: "zh" | "en") => {
   return { status, body: { error: { ...error, retryable: failed.retryable } } };
 };
 
+/** Whoever comes with a key has no form to sign in with. */
+const NO_KEY: Say = {
+  zh: "密钥不对、已过期或已删除（在页面的设置里或用 nexus key add 新建）",
+  en: "The API key is wrong, expired or removed (make one in the page's settings or with nexus key add)",
+};
+
 /** A refusal before anything was sent. */
-export const openAiError = (body: ErrorBody, status: number): unknown => errorObject(body.error, body.code, status);
+export const openAiError = (body: ErrorBody, status: number): unknown => {
+  const { zh, en } = ERRORS.unauthorized;
+  const message = body.error === zh ? NO_KEY.zh : body.error === en ? NO_KEY.en : body.error;
+  return errorObject(message, body.code, status);
+};
 
 const usageOf = (usage: Usage) => {
   const { prompt_tokens = 0, completion_tokens = 0 } = usage;
