@@ -13,7 +13,7 @@ export const newSecret = (prefix: "nxs_" | "nxb_" | "nxk_"): string =>
   prefix + crypto.getRandomValues(new Uint8Array(SECRET_BYTES)).toBase64({ alphabet: "base64url", omitPadding: true });
 
 /** SHA-256 as 64 hex digits: what is stored of a secret. A secret has 256 random bits, so it needs no slow hash. */
-export const digest = (secret: string): string => new Bun.CryptoHasher("sha256").update(secret).digest("hex");
+export const digest = (secret: string): string => Bun.SHA256.hash(secret, "hex");
 
 const digestBytes = (secret: string): Uint8Array => new Bun.CryptoHasher("sha256").update(secret).digest();
 

@@ -10,6 +10,7 @@ import type { ServerWebSocket } from "bun";
 import { createBotNames, listBots } from "./botlist.ts";
 import { admit, mayUse, type Admitted, type Verdict } from "./admit.ts";
 import { digest } from "./auth.ts";
+import { closeSocket, refuseRegister } from "./bots/close.ts";
 import { createOutlet, type Outlet } from "./bots/outlet.ts";
 import type { BotHooks } from "./bots/hooks.ts";
 import { createBotSessions } from "./bots/session.ts";
@@ -17,7 +18,6 @@ import type { Config } from "./config.ts";
 import { messageIdOf, parseFrame } from "./frames.ts";
 import type { Log } from "./log.ts";
 import {
-  CLOSE,
   PROTO,
   Reject,
   type BotFrame,
@@ -62,8 +62,6 @@ export type Connection = Admitted & {
 export const REGISTER_MS = 5_000;
 /** Over this many frames that cannot be parsed, a bot is told not to come back. */
 const MAX_BAD_FRAMES = 10;
-/** A close frame waits behind what the peer has not read: it has this long to see the code before the socket is ended. */
-const CLOSE_GRACE_MS = 5_000;
 
 export const createBots = (deps: {
   config: () => Config;
@@ -78,18 +76,13 @@ export const createBots = (deps: {
   const sockets = new Set<Socket>();
   const sessions = createBotSessions(store, now);
 
+  const mostBytes = (): number => config().limits.frameBytes;
   const keyOf = (botId: string, instance: string): string => `${botId}\n${instance}`;
 
   const sweepSilent = (): void => {
     for (const ws of [...sockets])
       if (!ws.data.connection && !ws.data.registering && now() - ws.data.openedAt >= REGISTER_MS)
         closeSocket(ws, "no_register");
-  };
-
-  const closeSocket = (ws: Socket, reason: CloseReason, text: string = reason): void => {
-    const full = ws.getBufferedAmount() > 0;
-    ws.close(CLOSE[reason], text);
-    if (full) setTimeout(() => ws.terminate(), CLOSE_GRACE_MS).unref();
   };
 
   const close = (connection: Connection, reason: CloseReason): void => {
@@ -121,8 +114,7 @@ export const createBots = (deps: {
 
   const refuse = (ws: Socket, frame: RegisterFrame, { reason, error }: Verdict & { ok: false }): void => {
     log("warn", "bot_refused", { bot: frame.botId, address: ws.data.address, reason });
-    ws.send(JSON.stringify({ type: "registered", success: false, error, ...(frame.proto && { code: reason }) }));
-    closeSocket(ws, reason, error);
+    refuseRegister(ws, error, frame.proto ? reason : undefined, reason, error);
   };
 
   const join = (ws: Socket, admitted: Admitted, resumed: boolean, session: string | undefined): void => {
@@ -140,7 +132,7 @@ export const createBots = (deps: {
       inFlight: 0,
       idleSince: at,
       draining: false,
-      outlet: createOutlet(ws, () => config().limits.frameBytes, now),
+      outlet: createOutlet(ws, mostBytes, now, () => close(connection, "too_slow")),
       badFrames: 0,
       strays: 0,
       gone: false,
@@ -187,10 +179,7 @@ export const createBots = (deps: {
   const refuseFull = (ws: Socket, { botId, proto }: Pick<Admitted, "botId" | "proto">): void => {
     const error = `At most ${config().limits.bots} bots (limits.bots)`;
     log("warn", "bot_refused", { bot: botId, address: ws.data.address, reason: "limits.bots" });
-    ws.send(
-      JSON.stringify({ type: "registered", success: false, error, ...(proto === 2 && { code: "rate_limited" }) }),
-    );
-    closeSocket(ws, "too_slow", "limits.bots");
+    refuseRegister(ws, error, proto === 2 ? "rate_limited" : undefined, "too_slow", "limits.bots");
   };
 
   const register = (ws: Socket, frame: RegisterFrame): void => {
@@ -203,7 +192,8 @@ export const createBots = (deps: {
     if (isFull() && !connections.has(keyOf(verdict.botId, verdict.instance))) return refuseFull(ws, verdict);
     // It has spoken, so it knows its session; whoever shows the one before was overtaken on the way (a stalled proxy).
     const live = connections.get(keyOf(verdict.botId, verdict.instance));
-    if (verdict.proto === 2 && live && live.seenAt > live.connectedAt && session && sessions.isOlder(verdict, session)) {
+    const spoke = live !== undefined && live.seenAt > live.connectedAt;
+    if (verdict.proto === 2 && spoke && session && sessions.isOlder(verdict, session)) {
       log("warn", "bot_overtaken", { bot: verdict.botId, instance: verdict.instance, address: ws.data.address });
       return closeSocket(ws, "replaced");
     }
@@ -264,8 +254,7 @@ export const createBots = (deps: {
       log("error", "frame_failed", { bot: connection?.botId, error: String(error), stack: (error as Error)?.stack });
     if (!connection) {
       // v1 bots understand `registered` best: a malformed register is refused as one.
-      ws.send(JSON.stringify({ type: "registered", success: false, error: message }));
-      return closeSocket(ws, "bad_frames", message.slice(0, 100));
+      return refuseRegister(ws, message, undefined, "bad_frames", message.slice(0, 100));
     }
     const id = connection.proto === 2 && typeof data === "string" ? messageIdOf(data) : undefined;
     send(connection, { type: "error", code, message, ...(id !== undefined && { id }) });
@@ -347,7 +336,10 @@ export const createBots = (deps: {
 
     /** For the end of the process: nobody is told that they left, so that no turn goes to a bot that goes next. */
     closeAll: (): void => {
-      for (const one of connections.values()) one.gone = true;
+      for (const one of connections.values()) {
+        one.gone = true;
+        one.outlet.drop();
+      }
       connections.clear();
       for (const ws of [...sockets]) closeSocket(ws, "shutting_down");
     },

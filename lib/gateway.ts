@@ -15,6 +15,7 @@ import { createDays } from "./days.ts";
 import type { Gate } from "./gate.ts";
 import { createHearing } from "./hear.ts";
 import { createHttp, type Call, type Route } from "./http.ts";
+import { createIndexing } from "./indexing.ts";
 import { createInbox, type Inbox } from "./inbox.ts";
 import { addressKey, createBuckets, createCounter } from "./limits.ts";
 import type { Log } from "./log.ts";
@@ -201,8 +202,7 @@ export const createGateway = async ({
     enter,
     signedIn,
     keepAlive: (call) => {
-      waiting.add(call);
-      call.server.timeout(call.request, WAITING_S);
+      waiting.add(call); // the next look comes well within IDLE_S
       return () => waiting.delete(call);
     },
     access: (call) => ({
@@ -240,21 +240,15 @@ export const createGateway = async ({
 
   // ── clocks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  const indexSearch = async (): Promise<void> => {
-    while (!stopping && (await store.search.indexSome())) await Bun.sleep(20);
-  };
-  let indexing: Promise<void> | undefined;
-
+  const indexing = createIndexing(store);
   const clocks = createClocks(
     {
       second: () => {
         bots.sweep();
         turns.sweep();
         sessions.refreshKeys();
-        indexing ??= indexSearch().finally(() => {
-          indexing = undefined;
-        });
-        return { search: indexing };
+        const pass = indexing.beat();
+        return pass ? { search: pass } : {};
       },
       fiveSeconds: () => {
         streams.sweep();
@@ -304,7 +298,7 @@ export const createGateway = async ({
     bots.closeAll();
     online.stop();
     await turns.stop();
-    await indexing?.catch(() => {}); // logged by the sweep
+    await indexing.stop();
     await Bun.sleep(20); // close frames and last bytes leave before the sockets are cut
     await server?.stop(true);
     store.close();

@@ -195,6 +195,34 @@ export const clientAddress = (headers: Headers, socketAddress: string, trusted: 
   return formatAddress(known);
 };
 
+/** `proxied`: the socket's other end is a trusted proxy. `counts`: toward connectionsPerAddress; a proxy's own do not. */
+export type Sender = { address: string; proxied: boolean; counts: boolean };
+
+/** Senders that stay known: those of a busy hour. */
+const MOST_SENDERS = 1_000;
+
+/** Who sent a request, by `trustedProxies`; known for each address that speaks for itself (parsing takes 3 µs). */
+export const createSenders = (trustedProxies: readonly string[]) => {
+  const trusted = trustedBlocks(trustedProxies);
+  const direct = new Map<string, Sender>();
+  const look = (headers: Headers, socketAddress: string): Sender => {
+    const proxied = isTrusted(socketAddress, trusted);
+    const address = clientAddress(headers, socketAddress, trusted);
+    return { address, proxied, counts: !(proxied && isTrusted(address, trusted)) };
+  };
+  return {
+    of: (headers: Headers, socketAddress: string): Sender => {
+      const known = direct.get(socketAddress);
+      if (known) return known;
+      const sender = look(headers, socketAddress);
+      if (sender.proxied) return sender; // its headers decide, and they change
+      if (direct.size >= MOST_SENDERS) direct.clear();
+      direct.set(socketAddress, sender);
+      return sender;
+    },
+  };
+};
+
 /** What a limiter counts an address by: an IPv6 customer has a whole /64 to choose from, so that is one key. */
 export const addressKey = (address: string): string => {
   const parsed = parseAddress(address);

@@ -8,7 +8,11 @@
 import { Reject, type Say } from "./protocol.ts";
 
 export type Fault = { path: string; say: Say };
-export type Shape<T> = (value: unknown, path: string, faults: Fault[]) => T;
+export type Shape<T> = {
+  (value: unknown, path: string, faults: Fault[]): T;
+  /** Absent is fine: `fields` need not ask. */
+  optional?: true;
+};
 export type Of<S> = S extends Shape<infer T> ? T : never;
 
 const refuse = <T>(faults: Fault[], path: string, zh: string, en: string): T => {
@@ -65,10 +69,12 @@ export const list =
   };
 
 /** `undefined` and `null` are absent. */
-export const maybe =
-  <T>(shape: Shape<T>): Shape<T | undefined> =>
-  (value, path, faults) =>
-    value === undefined || value === null ? undefined : shape(value, path, faults);
+export const maybe = <T>(shape: Shape<T>): Shape<T | undefined> =>
+  Object.assign(
+    ((value, path, faults) =>
+      value === undefined || value === null ? undefined : shape(value, path, faults)) satisfies Shape<T | undefined>,
+    { optional: true as const },
+  );
 
 type Fields = Record<string, Shape<unknown>>;
 type Optional<F extends Fields> = {
@@ -93,6 +99,7 @@ export const fields =
     const out: Record<string, unknown> = {};
     for (const key in shape) {
       const got = Object.hasOwn(value, key) ? value[key] : undefined;
+      if (got === undefined && shape[key]!.optional) continue;
       const parsed = shape[key]!(got, join(path, key), faults);
       if (parsed !== undefined) out[key] = parsed;
     }

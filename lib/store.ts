@@ -19,6 +19,8 @@ import { createCommitter } from "./store/commit.ts";
 import { createConversationStore } from "./store/conversations.ts";
 import { createInboxStore } from "./store/inbox.ts";
 import { createPeopleStore } from "./store/people.ts";
+import type { StoreBase } from "./store/base.ts";
+import { createMessageWriter } from "./store/messages.ts";
 import { MIGRATIONS } from "./store/schema.ts";
 import { createSearchStore } from "./store/search.ts";
 import { createThreadStore } from "./store/threads.ts";
@@ -192,7 +194,7 @@ export const openStore = ({
   const epoch = meta.get("epoch")!.value;
   const top = (sql: string): number => (db.query(sql).get() as { n: number | null }).n ?? 0;
 
-  const counter = { value: top("SELECT max(rev) AS n FROM conversations") };
+  const counter = { value: Number(meta.get("rev")?.value ?? 0) };
   const floor = Math.max(
     ...["conversations", "messages", "turns", "attachments", "api_keys", "dead_letters", "audit"].map((table) =>
       top(`SELECT max(id) AS n FROM ${table}`),
@@ -200,10 +202,31 @@ export const openStore = ({
   );
   const ids = createIds(now, floor);
   const usage = createUsageStore({ db, write: (op) => committer.write(op) }, today);
-  const committer = createCommitter(db, log, counter, usage.tally);
-  const base = { db, write: committer.write, now, nextRev: () => ++counter.value };
+  const nextRev = (): number => ++counter.value;
+  const messages = createMessageWriter({ db, ids, now, nextRev, note: (...change) => search.note(...change) });
+  const { settle, reset } = messages.settling;
+  let storedRev = counter.value;
+  const committer = createCommitter(db, log, counter, {
+    reset: () => {
+      reset();
+      usage.tally.reset();
+      storedRev = counter.value;
+    },
+    store: () => {
+      settle();
+      usage.tally.store();
+      if (counter.value !== storedRev) putMeta.run("rev", String(counter.value));
+    },
+  });
+  const write: StoreBase["write"] = (op) =>
+    committer.write(() => {
+      settle();
+      return op();
+    });
+  const base: StoreBase = { db, write, now, nextRev };
 
-  const turns = createTurnStore({ ...base, ids, usage });
+  const search = createSearchStore(base, () => counter.value);
+  const turns = createTurnStore({ ...base, ids, usage, messages, writeTogether: committer.write });
   const attachments = createAttachmentStore(base, ids, join(dir, "files"), log);
   attachments.clean();
 
@@ -213,11 +236,11 @@ export const openStore = ({
     rev: (): number => counter.value,
     turns,
     attachments,
-    conversations: createConversationStore(base, turns, attachments),
+    conversations: createConversationStore(base, turns, attachments, search.note),
     access: createAccessStore(base, ids),
     inbox: createInboxStore(base, ids, turns),
     people: createPeopleStore(base),
-    search: createSearchStore(base, () => counter.value),
+    search,
     threads: createThreadStore(base),
     audit: createAuditStore(base, ids),
     botSettings: createBotSettingsStore(base),
@@ -225,7 +248,7 @@ export const openStore = ({
     /** Bytes of the database on disk, its write-ahead log included. */
     bytes: (): number =>
       [file, `${file}-wal`].reduce((sum, path) => sum + (statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0),
-    write: committer.write,
+    write,
     stats: committer.stats,
     flush: committer.flush,
     /** Commits what waits, folds the WAL into the file and closes it. */

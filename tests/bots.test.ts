@@ -527,20 +527,46 @@ describe("slow bots (L3)", () => {
     expect(got.length).toBeLessThanOrEqual(accepted);
   });
 
-  test("each 0 from send gives the bot up, whether the frame was new or had waited", () => {
+  test("each 0 from send gives the bot up, whether the frame was new or had waited", async () => {
     let buffered = 0;
     let result = 1;
-    const ws = { getBufferedAmount: () => buffered, send: () => result } as unknown as ServerWebSocket<unknown>;
-    const outlet = createOutlet(ws, () => 1000, fakeClock().now);
+    let failed = 0;
+    let corks = 0;
+    const sent: string[] = [];
+    const ws = {
+      getBufferedAmount: () => buffered,
+      send: (json: string) => {
+        if (result !== 0) sent.push(json);
+        return result;
+      },
+      cork: (write: () => void) => {
+        corks++;
+        write();
+      },
+    } as unknown as ServerWebSocket<unknown>;
+    const outlet = createOutlet(
+      ws,
+      () => 1000,
+      fakeClock().now,
+      () => void failed++,
+    );
     expect(outlet.send("taken")).toBe(true);
+    expect(outlet.send("with it")).toBe(true);
+    await Promise.resolve();
+    expect({ sent, corks }).toEqual({ sent: ["taken", "with it"], corks: 1 });
     result = -1; // queued by the runtime: fine
-    expect(outlet.send("queued")).toBe(true);
+    outlet.send("queued");
+    await Promise.resolve();
+    expect(failed).toBe(0);
     result = 0;
-    expect(outlet.send("dropped")).toBe(false);
+    outlet.send("dropped");
+    await Promise.resolve();
+    expect(failed).toBe(1);
     buffered = 1001;
     expect(outlet.send("waits")).toBe(true);
     buffered = 0;
     expect(outlet.drained()).toBe(false);
+    expect(sent).toEqual(["taken", "with it", "queued"]);
   });
 
   test("a bot that reads again in time loses nothing", async () => {

@@ -13,8 +13,11 @@ const MOST_FRAMES = 3;
 /** A bot whose socket takes nothing for this long is too slow. */
 const BLOCKED_MS = 30_000;
 
+/** Frames that fill less than this leave together: past it a write of its own costs nothing that counts. */
+const TOGETHER_CHARS = 64 * 1024;
+
 export type Outlet = {
-  /** False: the bot is too slow, nothing was written, and the connection must end. */
+  /** Written at the end of this turn of the event loop, or `failed` is called. False: too much waits already. */
   send(json: string): boolean;
   /** Runs it when the ones before are done and the socket has room. Its promise must not reject. */
   whenRoom(job: () => void | Promise<void>): void;
@@ -22,12 +25,23 @@ export type Outlet = {
   drained(): boolean;
   /** It has taken nothing for BLOCKED_MS. */
   stuck(at: number): boolean;
-  /** What waits is not wanted any more. */
+  /** What waits is not wanted any more; what was sent before still leaves. */
   drop(): void;
 };
 
-/** `frameBytes`: limits.frameBytes, asked each time because a reload may change it. */
-export const createOutlet = (ws: ServerWebSocket<unknown>, frameBytes: () => number, now: () => number): Outlet => {
+/**
+ * `frameBytes`: limits.frameBytes, asked each time because a reload may change it. `failed`: the socket dropped a frame; the
+ * connection must end.
+ */
+export const createOutlet = (
+  ws: ServerWebSocket<unknown>,
+  frameBytes: () => number,
+  now: () => number,
+  failed: () => void,
+): Outlet => {
+  /** Of this turn of the event loop: one write for all. */
+  let fresh: string[] = [];
+  let freshChars = 0;
   let waiting: string[] = [];
   let chars = 0;
   let jobs: (() => void | Promise<void>)[] = [];
@@ -35,7 +49,26 @@ export const createOutlet = (ws: ServerWebSocket<unknown>, frameBytes: () => num
   let blockedAt: number | undefined;
 
   /** Bun drops a frame (0) once more is buffered than its backpressureLimit, so we stop at half of that and wait. */
-  const full = (): boolean => waiting.length > 0 || ws.getBufferedAmount() > frameBytes();
+  const full = (): boolean => waiting.length > 0 || ws.getBufferedAmount() + freshChars > frameBytes();
+
+  const flush = (): void => {
+    if (fresh.length === 0) return;
+    const frames = fresh;
+    fresh = [];
+    freshChars = 0;
+    let taken = true;
+    ws.cork(() => {
+      for (const json of frames) if (taken) taken = ws.send(json) !== 0;
+    });
+    if (!taken) failed();
+  };
+
+  const put = (json: string): void => {
+    if (fresh.length === 0) queueMicrotask(flush);
+    fresh.push(json);
+    freshChars += json.length;
+    if (freshChars > TOGETHER_CHARS) flush();
+  };
 
   const work = (): void => {
     while (jobs.length > 0 && !working && !full()) {
@@ -52,7 +85,10 @@ export const createOutlet = (ws: ServerWebSocket<unknown>, frameBytes: () => num
 
   return {
     send: (json) => {
-      if (!full()) return ws.send(json) !== 0;
+      if (!full()) {
+        put(json);
+        return true;
+      }
       if (waiting.length > 0 && chars + json.length > frameBytes() * MOST_FRAMES) return false;
       waiting.push(json);
       chars += json.length;
@@ -64,6 +100,7 @@ export const createOutlet = (ws: ServerWebSocket<unknown>, frameBytes: () => num
       work();
     },
     drained: () => {
+      flush();
       blockedAt = undefined;
       let sent = 0;
       for (; sent < waiting.length && ws.getBufferedAmount() <= frameBytes(); sent++) {
@@ -77,6 +114,7 @@ export const createOutlet = (ws: ServerWebSocket<unknown>, frameBytes: () => num
     },
     stuck: (at) => blockedAt !== undefined && at - blockedAt > BLOCKED_MS,
     drop: () => {
+      flush();
       waiting = [];
       chars = 0;
       jobs = [];

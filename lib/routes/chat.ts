@@ -153,7 +153,12 @@ export const chatRoutes = (gate: Gate): Route[] => {
         }
         const { turn } = started;
         const release = gate.keepAlive(call);
-        const end = await turn.whenEnded.promise.finally(release);
+        let end: TurnEnd;
+        try {
+          end = await turn.whenEnded.promise;
+        } finally {
+          release();
+        }
         const keys = { turnId: turn.key, conversationId: turn.conversationKey };
         return answer(call, keys, end, {
           botId: turn.botId,

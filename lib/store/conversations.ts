@@ -26,6 +26,8 @@ export const createConversationStore = (
   { db, write, now, nextRev }: StoreBase,
   turns: TurnStore,
   attachments: AttachmentStore,
+  /** Told of another title (store/search.ts). */
+  note: (conversation: number, user: string, retitled: boolean) => void,
 ) => {
   const listAll = db.prepare<ConversationRow, [string, number, number, number]>(
     `SELECT * FROM conversations WHERE user = ? AND deleted_at IS NULL AND (updated_at, id) < (?, ?)
@@ -33,7 +35,14 @@ export const createConversationStore = (
   );
   const byId = db.prepare<ConversationRow, [number, string]>("SELECT * FROM conversations WHERE id = ? AND user = ?");
   const pageBefore = db.prepare<MessageRow, [number, number, number]>(
-    "SELECT * FROM messages WHERE conversation = ? AND id < ? ORDER BY id DESC LIMIT ?",
+    "SELECT * FROM messages WHERE conversation = ? AND rev < ? ORDER BY rev DESC LIMIT ?",
+  );
+  // Of one that is gone by now, the next older that is left.
+  const revAt = db.prepare<{ rev: number | null }, [number, number]>(
+    "SELECT max(rev) AS rev FROM messages WHERE conversation = ? AND id <= ?",
+  );
+  const revOf = db.prepare<{ rev: number }, [number, number]>(
+    "SELECT rev FROM messages WHERE id = ? AND conversation = ?",
   );
   const patchRow = db.prepare(
     "UPDATE conversations SET title = $title, titled = $titled, pinned = $pinned, unread = $unread, read_upto = $read, rev = $rev WHERE id = $id",
@@ -145,12 +154,19 @@ export const createConversationStore = (
       return row && row.deleted_at === null ? row : undefined;
     },
 
-    /** Messages older than `before`, oldest first within the page. Rejects `not_found`. */
-    messages: async (user: string, id: number, limit: number, before = Number.MAX_SAFE_INTEGER) => {
+    /**
+     * Messages stored before the message `before`, oldest first within the page. Rejects `not_found`. `next`: for the page
+     * before, and not the first of this one where an answer came after a later question.
+     */
+    messages: async (user: string, id: number, limit: number, before?: number) => {
       own(user, id);
-      const rows = pageBefore.all(id, before, limit + 1);
-      const page = rows.slice(0, limit).reverse();
-      return { messages: withFiles(page), next: rows.length > limit ? page[0]!.id : undefined };
+      const known = before === undefined ? undefined : revOf.get(before, id);
+      const upto =
+        known?.rev ?? (before === undefined ? Number.MAX_SAFE_INTEGER : (revAt.get(id, before)?.rev ?? -1) + 1);
+      const rows = pageBefore.all(id, upto, limit + 1);
+      const page = rows.slice(0, limit);
+      const next = rows.length > limit ? page.at(-1)!.id : undefined;
+      return { messages: withFiles(page.sort((a, b) => a.id - b.id)), next };
     },
 
     create: (user: string, title: string, bot: string | null): Promise<ConversationRow> =>
@@ -175,6 +191,7 @@ export const createConversationStore = (
           read,
           rev: nextRev(),
         });
+        if (patch.title !== undefined) note(id, user, true);
         const seen = patch.read === undefined ? [] : markSeen.all(now(), id, read);
         return { row: own(user, id), seen };
       }),

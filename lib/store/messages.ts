@@ -1,6 +1,10 @@
 /**
  * New conversations and new messages, inside a write of the caller: what each of them changes in its conversation (newest
  * message, title, unread, revision). What must stay true: a message and its conversation carry the same revision.
+ *
+ * A conversation is written once per transaction, however many messages it got: its row and two index entries were a quarter
+ * of what a chat cost. Until `settle`, `touched` is the truth; the committer calls that before every write of another kind
+ * and at the end of the transaction, and `reset` when it begins.
  */
 import type { Ids } from "../ids.ts";
 import type { StoreBase } from "./base.ts";
@@ -11,9 +15,25 @@ const TITLE_CHARS = 40;
 /** Preview under a title. */
 const PREVIEW_CHARS = 120;
 
-export const createMessageWriter = ({ db, ids, now, nextRev }: Omit<StoreBase, "write"> & { ids: Ids }) => {
+/** What the committer must know of it, see store.ts. */
+export type Settling = { reset(): void; settle(): void };
+
+export const createMessageWriter = ({
+  db,
+  ids,
+  now,
+  nextRev,
+  note,
+}: Omit<StoreBase, "write"> & {
+  ids: Ids;
+  /** Told of every conversation that changed (store/search.ts). */
+  note: (conversation: number, user: string, retitled: boolean) => void;
+}) => {
   const conversationById = db.prepare<ConversationRow, [number]>("SELECT * FROM conversations WHERE id = ?");
   const messageById = db.prepare<MessageRow, [number]>("SELECT * FROM messages WHERE id = ?");
+  const defaultOf = db.prepare<ConversationRow, [string, string]>(
+    "SELECT * FROM conversations WHERE user = ? AND bot IS ? AND is_default = 1",
+  );
   const insertConversation = db.prepare(
     `INSERT INTO conversations (id, user, bot, is_default, title, titled, created_at, updated_at, rev)
      VALUES ($id, $user, $bot, $isDefault, $title, $titled, $at, $at, $rev)`,
@@ -25,13 +45,56 @@ export const createMessageWriter = ({ db, ids, now, nextRev }: Omit<StoreBase, "
        $reply_to, $client_id, $usage, $files, $created_at, $updated_at, $rev)`,
   );
   const insertFile = db.prepare("INSERT INTO message_files (message, place, attachment) VALUES (?, ?, ?)");
-  // The default conversation with a bot is an ordinary one once another bot answered in it (named there, or stepping in):
-  // a user has one default per bot, and this one would be a second.
   const touchConversation = db.prepare(
-    `UPDATE conversations SET is_default = CASE WHEN $bot IS NULL OR bot = $bot THEN is_default ELSE 0 END,
-       bot = coalesce($bot, bot), title = $title, titled = $titled, unread = $unread, leaf = $leaf,
-       last_role = $role, last_text = $text, last_at = $lastAt, updated_at = $at, rev = $rev WHERE id = $id`,
+    `UPDATE conversations SET is_default = $is_default, bot = $bot, title = $title, unread = $unread, leaf = $leaf,
+       last_role = $last_role, last_text = $last_text, last_at = $last_at, updated_at = $updated_at, rev = $rev WHERE id = $id`,
   );
+  const touched = new Map<number, ConversationRow>();
+  /** Default conversations that were looked up in this transaction, by user and bot. */
+  const defaults = new Map<string, ConversationRow>();
+
+  const reset = (): void => {
+    touched.clear();
+    defaults.clear();
+  };
+  const settle = (): void => {
+    for (const row of touched.values()) {
+      note(row.id, row.user, false);
+      touchConversation.run({
+        id: row.id,
+        is_default: row.is_default,
+        bot: row.bot,
+        title: row.title,
+        unread: row.unread,
+        leaf: row.leaf,
+        last_role: row.last_role,
+        last_text: row.last_text,
+        last_at: row.last_at,
+        updated_at: row.updated_at,
+        rev: row.rev,
+      });
+    }
+    reset();
+  };
+
+  const conversationOf = (id: number): ConversationRow | undefined =>
+    touched.get(id) ?? conversationById.get(id) ?? undefined;
+
+  /** The default conversation of this person with this bot. */
+  const defaultConversation = (user: string, bot: string | null): ConversationRow | undefined => {
+    const key = `${user}\n${bot ?? ""}`;
+    const known = defaults.get(key);
+    if (known && known.is_default === 1 && known.bot === bot) return known;
+    if (touched.size > 0) settle(); // one that was touched may be another bot's by now
+    const row = defaultOf.get(user, bot as string) ?? undefined;
+    if (row) defaults.set(key, row);
+    return row;
+  };
+
+  const retitle = (conversation: ConversationRow, title: string): void => {
+    conversation.title = title;
+    note(conversation.id, conversation.user, true);
+  };
 
   const append = (
     row: MessageRow,
@@ -47,6 +110,9 @@ export const createMessageWriter = ({ db, ids, now, nextRev }: Omit<StoreBase, "
     // A reply that ends after a newer question must not become the parent of the next one.
     const newest = conversation.leaf === null || row.id > conversation.leaf;
     conversation.unread += unreadBy;
+    // The default conversation with a bot is an ordinary one once another bot answered in it (named there, or stepping in):
+    // a user has one default per bot, and this one would be a second.
+    if (row.bot !== null && conversation.bot !== row.bot) conversation.is_default = 0;
     if (row.bot !== null) conversation.bot = row.bot;
     if (newest) {
       conversation.leaf = row.id;
@@ -57,28 +123,18 @@ export const createMessageWriter = ({ db, ids, now, nextRev }: Omit<StoreBase, "
     conversation.updated_at = row.updated_at;
     conversation.rev = row.rev;
     if (conversation.titled === 0 && conversation.title === "" && row.role === "user")
-      conversation.title = excerpt(about, TITLE_CHARS);
-    touchConversation.run({
-      id: conversation.id,
-      bot: row.bot,
-      title: conversation.title,
-      titled: conversation.titled,
-      unread: conversation.unread,
-      leaf: conversation.leaf,
-      role: conversation.last_role,
-      text: conversation.last_text,
-      lastAt: conversation.last_at,
-      at: row.updated_at,
-      rev: row.rev,
-    });
+      retitle(conversation, excerpt(about, TITLE_CHARS));
+    touched.set(conversation.id, conversation);
   };
 
   /** A new conversation row, in a write of the caller. */
   const makeConversation = (user: string, bot: string | null, title: string, isDefault: boolean): ConversationRow => {
+    settle();
     const id = ids.next();
     const at = now();
     const titled = title === "" ? 0 : 1;
     insertConversation.run({ id, user, bot, isDefault: isDefault ? 1 : 0, title, titled, at, rev: nextRev() });
+    if (titled) note(id, user, true);
     return conversationById.get(id)!;
   };
 
@@ -124,7 +180,9 @@ export const createMessageWriter = ({ db, ids, now, nextRev }: Omit<StoreBase, "
     append,
     appendBotMessage,
     message: (id: number): MessageRow | undefined => messageById.get(id) ?? undefined,
-    conversation: (id: number): ConversationRow | undefined => conversationById.get(id) ?? undefined,
+    conversation: conversationOf,
+    defaultConversation,
+    settling: { reset, settle } satisfies Settling,
   };
 };
 

@@ -6,6 +6,7 @@ export type ConversationRow = {
   id: number;
   user: string;
   bot: string | null;
+  is_default: number;
   title: string;
   titled: number;
   pinned: number;

@@ -5,7 +5,9 @@
  * Each Han, kana and hangul character is therefore indexed as a word of its own, and a query for 火山 becomes the phrase
  * "火 山": two-character words are found, order counts, and mixed text ("gw-02 磁盘") works. Latin words match by prefix.
  *
- * Indexing comes after the answer, in batches; `search_rev` in meta says how far it is, so a kill loses nothing.
+ * Indexing comes after the answer, in batches; `search_rev` in meta says how far it is, so a kill loses nothing. The writer of
+ * messages notes which conversations changed, so a pass reads those only; the first one after a start reads all that are newer
+ * than `search_rev`. A message never changes, so it is taken out of the index only when its conversation goes.
  */
 import type { SearchHit } from "../protocol.ts";
 import { encodeId } from "../ids.ts";
@@ -19,10 +21,10 @@ const WORDS = /[\p{L}\p{N}\p{M}]+/gu;
 /** Index at most this much of one message: beyond it is data, not something a person remembers. */
 const MAX_CHARS = 200_000;
 /** One commit of indexing: at most so many messages, and characters unless one alone has more. */
-const BATCH = 200;
+const BATCH = 400;
 const BATCH_CHARS = 20_000;
-/** Conversations per read. */
-const PAGE = 100;
+/** A search waits so long for what is not indexed yet. */
+const FRESH_MS = 100;
 /** Found rows per read: the newest may be of what was just deleted. */
 const FOUND = 100;
 const SNIPPET_BEFORE = 30;
@@ -57,16 +59,16 @@ const snippet = (content: string, q: string): string => {
   return `${from > 0 ? "…" : ""}${cut}${from + SNIPPET_CHARS < content.length ? "…" : ""}`;
 };
 
-type Row = { id: number; body: string };
+type Waiting = { user: string; retitled: boolean };
+/** One pass. `again`: a row may be in the index already. */
+type Work = { changed: [number, Waiting][]; again: boolean; tokens: Map<string, string> };
+/** How far it is: the conversation, and the revision in it. */
+type Place = { index: number; rev: number };
 
-/** As many as one commit should hold, at least one. */
-const firstOf = <T extends Row>(rows: T[]): T[] => {
-  let chars = 0;
-  const end = rows.findIndex(({ body }, i) => {
-    chars += body.length;
-    return i > 0 && chars > BATCH_CHARS;
-  });
-  return end < 0 ? rows : rows.slice(0, end);
+const tokenOf = ({ tokens }: Work, user: string): string => {
+  const known = tokens.get(user) ?? ownerToken(user);
+  tokens.set(user, known);
+  return known;
 };
 
 export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => number) => {
@@ -77,14 +79,12 @@ export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => nu
     "INSERT INTO meta (key, value) VALUES ('search_rev', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
   );
   // Deleted ones too: an undo brings them back without a change to their messages.
-  const changedConversations = db.prepare<{ id: number; user: string; title: string; rev: number }, [number, number]>(
-    "SELECT id, user, title, rev FROM conversations WHERE rev > ? ORDER BY rev LIMIT ?",
+  const changedConversations = db.prepare<{ id: number; user: string }, [number]>(
+    "SELECT id, user FROM conversations WHERE rev > ?",
   );
-  const changedMessages = db.prepare<Row & { rev: number }, [number, number, number]>(
-    "SELECT id, rev, content AS body FROM messages WHERE conversation = ? AND rev > ? ORDER BY rev LIMIT ?",
-  );
-  const stillThere = db.prepare<{ id: number }, [number, number]>(
-    "SELECT id FROM messages WHERE id = ? UNION ALL SELECT id FROM conversations WHERE id = ? AND title != ''",
+  const titleOf = db.prepare<{ title: string }, [number]>("SELECT title FROM conversations WHERE id = ?");
+  const changedMessages = db.prepare<{ id: number; rev: number; content: string }, [number, number, number, number]>(
+    "SELECT id, rev, content FROM messages WHERE conversation = ? AND rev > ? AND rev <= ? ORDER BY rev LIMIT ?",
   );
   const found = db.prepare<{ rowid: number }, [string, number, number]>(
     "SELECT rowid FROM search WHERE search MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",
@@ -100,47 +100,65 @@ export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => nu
     "SELECT id, title, updated_at FROM conversations WHERE id = ? AND user = ? AND deleted_at IS NULL",
   );
   let upto = Number(indexedRev.get()?.value ?? 0);
+  /** Conversations that changed since the last pass began. */
+  let waiting = new Map<number, Waiting>();
+  let waitingSince = 0;
+  /** A pass was cut short, by a kill or a full disk: some of what it should index is indexed, and nobody knows which. */
+  let careful = true;
+  let running: Promise<void> | undefined;
 
-  /** One commit; a row whose message went meanwhile is left out, so that nothing deleted stays in the index. */
-  const indexBatch = (user: string, rows: Row[]): Promise<void> =>
-    write(() => {
-      for (const { id, body } of rows) {
-        remove.run(id);
-        if (body !== "" && stillThere.get(id, id)) insert.run(id, ownerToken(user), spaced(body));
+  /** As much as one commit should hold, from `at` on. Reads in the same transaction, so nothing deleted gets in. */
+  const indexBatch = (work: Work, at: Place, target: number): Place => {
+    let { index, rev } = at;
+    let messages = 0;
+    let chars = 0;
+    const add = (id: number, user: string, body: string, again: boolean): void => {
+      if (again) remove.run(id);
+      if (body !== "") insert.run(id, tokenOf(work, user), spaced(body));
+      chars += body.length;
+    };
+    for (; index < work.changed.length && messages < BATCH && chars < BATCH_CHARS; index++, rev = upto) {
+      const [id, { user, retitled }] = work.changed[index]!;
+      if (retitled && rev === upto) add(id, user, titleOf.get(id)?.title ?? "", true);
+      const found = changedMessages.all(id, rev, target, BATCH);
+      for (const message of found) {
+        if (messages > 0 && chars + message.content.length > BATCH_CHARS) return { index, rev };
+        add(message.id, user, message.content, work.again);
+        messages++;
+        rev = message.rev;
       }
-    });
-
-  const indexConversation = async (conversation: { id: number; user: string; title: string }): Promise<void> => {
-    const { id, user, title } = conversation;
-    let more: Row[] = [{ id, body: title }];
-    for (let rev = upto; ;) {
-      const rows = changedMessages.all(id, rev, BATCH);
-      const batch = firstOf(rows);
-      await indexBatch(user, [...more, ...batch]);
-      if (batch.length === rows.length && rows.length < BATCH) return;
-      more = [];
-      rev = batch.at(-1)!.rev;
+      if (found.length === BATCH) return { index, rev };
     }
+    if (index === work.changed.length) setRev.run(String(target));
+    return { index, rev };
   };
 
-  /**
-   * Indexes what changed since the last run; true when more is waiting. Call it from a timer, not from a request. A
-   * conversation that changes while this runs is met again at its new revision, so at the end of the walk every message
-   * of a revision up to `target` has been read; only then that is written down.
-   */
-  const indexSome = async (): Promise<boolean> => {
+  /** Everything up to the newest commit; a message that comes meanwhile is left to the next pass. */
+  const pass = async (): Promise<void> => {
     const target = currentRev();
-    if (upto >= target) return false;
-    for (let cursor = upto; ;) {
-      const page = changedConversations.all(cursor, PAGE);
-      for (const conversation of page) await indexConversation(conversation);
-      if (page.length < PAGE) break;
-      cursor = page.at(-1)!.rev;
+    const changed: [number, Waiting][] = careful
+      ? changedConversations.all(upto).map(({ id, user }) => [id, { user, retitled: true }])
+      : [...waiting];
+    const work: Work = { changed, again: careful, tokens: new Map() };
+    waiting = new Map();
+    careful = true;
+    for (let at: Place = { index: 0, rev: upto }; ;) {
+      at = await write(() => indexBatch(work, at, target));
+      if (at.index === changed.length) break;
     }
-    await write(() => {
-      setRev.run(String(target));
-    });
     upto = target;
+    careful = false;
+  };
+
+  const indexNow = (): Promise<void> =>
+    (running ??= pass().finally(() => {
+      running = undefined;
+    }));
+
+  /** Indexes what changed since the last run; true when more is waiting. Call it from a timer, not from a request. */
+  const indexSome = async (): Promise<boolean> => {
+    if (upto >= currentRev()) return false;
+    await indexNow();
     return upto < currentRev();
   };
 
@@ -167,10 +185,24 @@ export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => nu
   return {
     indexSome,
 
+    /** Inside a write: a conversation got messages, or another title (`retitled`). */
+    note: (id: number, user: string, retitled: boolean): void => {
+      if (waiting.size === 0) waitingSince = performance.now();
+      const known = waiting.get(id);
+      if (!known) waiting.set(id, { user, retitled });
+      else if (retitled) known.retitled = true;
+    },
+
+    /** How long something has been waiting, in ms; 0: nothing is, Infinity: since before this process. */
+    waitingMs: (): number =>
+      upto >= currentRev() ? 0 : careful ? Infinity : waiting.size === 0 ? 0 : performance.now() - waitingSince,
+
     /** Newest first. `q` of any length; no word in it finds nothing. */
     search: async (user: string, q: string, limit: number): Promise<SearchHit[]> => {
       const query = matchQuery(user, q);
       if (query === "") return [];
+      // What was said a moment ago is found too, unless there is too much of it.
+      if ((running || !careful) && upto < currentRev()) await Promise.race([indexNow(), Bun.sleep(FRESH_MS)]);
       const hits: SearchHit[] = [];
       for (let below = Number.MAX_SAFE_INTEGER; ;) {
         const rows = found.all(query, below, FOUND);

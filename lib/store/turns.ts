@@ -9,7 +9,7 @@ import type { Ids } from "../ids.ts";
 import { Reject, type Usage } from "../protocol.ts";
 import type { StoreBase } from "./base.ts";
 import { createChunkLog } from "./chunks.ts";
-import { createMessageWriter } from "./messages.ts";
+import type { MessageWriter } from "./messages.ts";
 import type { ConversationRow, MessageRow } from "./rows.ts";
 import type { ThreadKeys } from "./threads.ts";
 import type { UsageStore } from "./usage.ts";
@@ -67,6 +67,11 @@ export type Begun =
 
 export type EndTurn = {
   id: number;
+  /** As they were stored when it began. */
+  user: string;
+  conversation: number;
+  question: number;
+  createdAt: number;
   state: "done" | "failed" | "cancelled";
   bot: string | null;
   botName: string | null;
@@ -86,19 +91,24 @@ const CLIENT_ID_MS = 24 * 3600_000;
 export const createTurnStore = ({
   db,
   write,
+  writeTogether,
   ids,
   now,
   nextRev,
   usage,
-}: StoreBase & { ids: Ids; usage: Pick<UsageStore, "sent" | "ended"> }) => {
-  const { makeConversation, append, appendBotMessage, ...read } = createMessageWriter({ db, ids, now, nextRev });
-  const chunks = createChunkLog({ db, write });
+  messages,
+}: StoreBase & {
+  ids: Ids;
+  usage: Pick<UsageStore, "sent" | "ended">;
+  messages: MessageWriter;
+  /** As `write`, for what reads and changes conversations by `messages` only. */
+  writeTogether: StoreBase["write"];
+}) => {
+  const { makeConversation, append, appendBotMessage, defaultConversation, ...read } = messages;
+  const chunks = createChunkLog({ db, write: writeTogether });
   const byClient = db.prepare<TurnRow, [string, string]>("SELECT * FROM turns WHERE user = ? AND client_id = ?");
   const forgetClient = db.prepare("UPDATE turns SET client_id = NULL WHERE id = ?");
   const byId = db.prepare<TurnRow, [number]>("SELECT * FROM turns WHERE id = ?");
-  const defaultConversation = db.prepare<ConversationRow, [string, string]>(
-    "SELECT * FROM conversations WHERE user = ? AND bot IS ? AND is_default = 1",
-  );
   const insertTurn = db.prepare(
     `INSERT INTO turns (id, user, conversation, question, bot, bot_name, instance, proto, target, pool, source, text, state,
        attempt, client_id, client_hash, created_at)
@@ -121,9 +131,7 @@ export const createTurnStore = ({
   const conversationFor = (begin: BeginTurn): ConversationRow => {
     if (begin.conversation === "new") return makeConversation(begin.user, begin.bot, "", false);
     if (begin.conversation === undefined)
-      return (
-        defaultConversation.get(begin.user, begin.bot as string) ?? makeConversation(begin.user, begin.bot, "", true)
-      );
+      return defaultConversation(begin.user, begin.bot) ?? makeConversation(begin.user, begin.bot, "", true);
     const row = read.conversation(begin.conversation);
     if (!row || row.user !== begin.user || row.deleted_at !== null) throw new Reject("not_found");
     return row;
@@ -171,7 +179,7 @@ export const createTurnStore = ({
      * for the same body. Rejects: `not_found` (conversation, replyTo, replaces), `conflict` (clientId, other body).
      */
     begin: (begin: BeginTurn): Promise<Begun> =>
-      write(() => {
+      writeTogether(() => {
         const at = now();
         if (begin.client) {
           const existing = again(begin.user, begin.client);
@@ -247,10 +255,9 @@ export const createTurnStore = ({
 
     /** Folds the reply into its message and ends the turn, in one commit. */
     end: (end: EndTurn): Promise<{ row: MessageRow; conversation: ConversationRow }> =>
-      write(() => {
+      writeTogether(() => {
         const at = now();
-        const turn = byId.get(end.id)!;
-        const conversation = read.conversation(turn.conversation)!;
+        const conversation = read.conversation(end.conversation)!;
         endTurn.run({
           id: end.id,
           state: end.state,
@@ -262,7 +269,7 @@ export const createTurnStore = ({
         });
         const row: MessageRow = {
           id: end.id,
-          conversation: turn.conversation,
+          conversation: end.conversation,
           role: "bot",
           bot: end.bot,
           bot_name: end.botName,
@@ -271,18 +278,18 @@ export const createTurnStore = ({
           error_code: end.error?.code ?? null,
           error_text: end.error?.message ?? null,
           turn: end.id,
-          parent: turn.question,
+          parent: end.question,
           reply_to: null,
           client_id: null,
           usage: end.usage ? JSON.stringify(end.usage) : null,
           files: end.files.length,
-          created_at: turn.created_at,
+          created_at: end.createdAt,
           updated_at: at,
           rev: nextRev(),
         };
         append(row, end.files, conversation, end.silent ? 0 : 1);
         usage.ended({
-          user: turn.user,
+          user: end.user,
           bot: end.bot ?? "",
           state: end.state,
           chars: end.content.length,

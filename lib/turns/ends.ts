@@ -52,6 +52,10 @@ export const createEnds = (
     try {
       stored = await store.turns.end({
         id: turn.id,
+        user: turn.user,
+        conversation: turn.conversation,
+        question: turn.question,
+        createdAt: turn.createdAt,
         state: end.state,
         bot: turn.botId ?? null,
         botName: turn.botName ?? null,

@@ -18,7 +18,10 @@ const QUESTION: Omit<BeginTurn, "user" | "content"> = {
   client: null,
 };
 
-const ANSWER: Omit<EndTurn, "id" | "content"> = {
+const ANSWER: Pick<
+  EndTurn,
+  "state" | "bot" | "botName" | "files" | "error" | "usage" | "seq" | "generation" | "silent"
+> = {
   state: "done",
   bot: "bot",
   botName: "Bot",
@@ -51,8 +54,10 @@ export const testStore = async ({ dir, at = Date.now() }: { dir?: string; at?: n
     if (begun.existing) throw new Error("this clientId was used before");
     return { conversation: begun.conversation.id, question: begun.question.id, turn: begun.turn };
   };
-  const answer = (turn: number, content: string, more: Partial<EndTurn> = {}) =>
-    store.turns.end({ ...ANSWER, id: turn, content, ...more });
+  const answer = (turn: number, content: string, more: Partial<EndTurn> = {}) => {
+    const { user, conversation, question, created_at: createdAt } = store.turns.get(turn)!;
+    return store.turns.end({ ...ANSWER, id: turn, user, conversation, question, createdAt, content, ...more });
+  };
 
   return {
     store,
