@@ -55,6 +55,13 @@ describe("a program per message", () => {
     expect(errors.join("")).toBe("secret-path\n");
   });
 
+  test("that ends well without a word has chosen silence", async () => {
+    await rig.start({ command: "cat > /dev/null" });
+    const stream = await rig.call.stream("/api/chat/stream", { message: "write it down", target: "m" });
+    const events = await readSse<{ type: string; finish?: string }>(stream).all(5000);
+    expect(events.at(-1)!.data).toEqual({ type: "end", finish: "silent" });
+  });
+
   test("that says nothing for too long is ended", async () => {
     await rig.start({ command: "sleep 60", timeout: 100 });
     expect((await rig.ask("go")).body.error).toBe("The program wrote nothing for 0 s and was stopped");

@@ -184,6 +184,18 @@ describe("a service in OpenAI's format", () => {
     expect(fake.asked).toHaveLength(4);
   });
 
+  test("that ends without a word is a failure with a sentence, not an empty answer", async () => {
+    const fake = await service("openai", [
+      () => pieces([openAi.text(""), openAi.finish(), openAi.done]),
+      () => Response.json({ choices: [{ message: { role: "assistant", content: null }, finish_reason: "stop" }] }),
+    ]);
+    for (const question of ["one", "two"]) {
+      const answer = await rig.ask(question, { conversationId: await rig.newConversation() });
+      expect([answer.status, answer.body.error]).toEqual([502, expect.stringContaining("without a word")]);
+    }
+    expect(fake.asked).toHaveLength(2);
+  });
+
   test("may think long before the first word, but not for ever", async () => {
     await service(
       "openai",

@@ -4,7 +4,7 @@
  * What must stay true: a turn ends in an answer or in a sentence that says what failed; what the model is told comes from
  * the gateway with each chat, so nothing is lost with this process. Refuses to log what people or models said.
  */
-import { type Bot, type BotState, connectBot, type Turn } from "../../plugin/client.ts";
+import { type Bot, type BotState, connectBot, type Turn, type TurnEnd } from "../../plugin/client.ts";
 import { HISTORY_TOKENS, kindOf, MODEL_TIMEOUT_MS, type ModelEntry } from "../config/models.ts";
 import type { Log } from "../log.ts";
 import type { Say, Usage } from "../protocol.ts";
@@ -94,7 +94,7 @@ const askService = async (turn: Turn, options: ModelBotOptions): Promise<Usage |
     }
   };
   try {
-    return await persist(attempt, {
+    const usage = await persist(attempt, {
       signal: turn.signal,
       spoke: () => spoke,
       firstWaitMs,
@@ -103,6 +103,12 @@ const askService = async (turn: Turn, options: ModelBotOptions): Promise<Usage |
         turn.event({ kind: "status", text: sentence(say, turn.text) });
       },
     });
+    if (!spoke)
+      throw new ModelError("model_empty", {
+        zh: "模型结束了，却什么也没有说；换个说法再试一次",
+        en: "The model ended without a word; try asking in another way",
+      });
+    return usage;
   } finally {
     stop();
   }
@@ -113,16 +119,22 @@ const echo = (turn: Turn): void => {
   for (const { name, size } of turn.attachments) turn.write(`\n[${name}, ${size} bytes]`);
 };
 
-const answer = async (turn: Turn, options: ModelBotOptions): Promise<Usage | undefined> => {
+const answer = async (turn: Turn, options: ModelBotOptions): Promise<TurnEnd> => {
   const { entry, env, stderr = () => {} } = options;
   const kind = kindOf(entry);
   if (kind === "echo") echo(turn);
   else if (kind === "command") {
     const stop = typing(turn);
     const timeoutMs = entry.timeout ?? MODEL_TIMEOUT_MS;
-    await runCommand(turn, { command: entry.command!, system: entry.system, timeoutMs, env, stderr }).finally(stop);
-  } else return askService(turn, options);
-  return undefined;
+    const command = { command: entry.command!, system: entry.system, timeoutMs, env, stderr };
+    const spoke = await runCommand(turn, command).finally(stop);
+    // A program that went well and had nothing to say.
+    if (!spoke) return { finish: "silent" };
+  } else {
+    const usage = await askService(turn, options);
+    if (usage) return { usage };
+  }
+  return {};
 };
 
 /** Connects one entry; the caller closes it. Throws on a bad URL. */
@@ -145,8 +157,8 @@ export const startModelBot = (options: ModelBotOptions): Bot => {
     log: (level, event, fields) => log(level, event.replace("bot.", "model_"), { bot: id, ...fields }),
     async onTurn(turn) {
       try {
-        const usage = await answer(turn, options);
-        if (!turn.signal.aborted) await turn.end(usage ? { usage } : {});
+        const end = await answer(turn, options);
+        if (!turn.signal.aborted) await turn.end(end);
       } catch (error) {
         if (turn.signal.aborted) return;
         if (!(error instanceof ModelError)) throw error;

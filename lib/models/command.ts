@@ -75,18 +75,27 @@ const feed = async (stdin: Bun.FileSink, text: string): Promise<void> => {
   }
 };
 
-/** Runs the program for one turn. Resolves when it ended with 0; throws ModelError otherwise. */
-export const runCommand = async (turn: Turn, options: CommandOptions): Promise<void> => {
+/** Runs the program for one turn. Resolves when it ended with 0, to whether it wrote anything; throws ModelError otherwise. */
+export const runCommand = async (turn: Turn, options: CommandOptions): Promise<boolean> => {
   const { folder, files } = await keepFiles(turn);
   try {
-    await run(turn, options, contextOf(turn, options.system, files));
+    return await run(turn, options, contextOf(turn, options.system, files));
   } finally {
     if (folder !== undefined) await rm(folder, { recursive: true, force: true });
   }
 };
 
-const run = async (turn: Turn, { command, env, timeoutMs, stderr }: CommandOptions, context: string): Promise<void> => {
-  if (turn.signal.aborted) return;
+const run = async (
+  turn: Turn,
+  { command, env, timeoutMs, stderr }: CommandOptions,
+  context: string,
+): Promise<boolean> => {
+  if (turn.signal.aborted) return false;
+  let spoke = false;
+  const say = (text: string): void => {
+    spoke ||= text.trim() !== "";
+    turn.write(text);
+  };
   const child = Bun.spawn(shell(command), {
     env: { ...env, NEXUS_TURN: context },
     detached: true, // its own group: children it leaves behind end with it
@@ -118,11 +127,11 @@ const run = async (turn: Turn, { command, env, timeoutMs, stderr }: CommandOptio
   };
   touch();
   try {
-    const reading = Promise.all([read(child.stdout, (text) => turn.write(text)), read(child.stderr, stderr)]);
+    const reading = Promise.all([read(child.stdout, say), read(child.stderr, stderr)]);
     await feed(child.stdin, turn.text);
     const code = await child.exited;
     await Promise.race([reading, Bun.sleep(AFTER_MS)]);
-    if (turn.signal.aborted) return;
+    if (turn.signal.aborted) return spoke;
     if (late)
       throw new ModelError("command_timeout", {
         zh: `程序 ${Math.round(timeoutMs / 1000)} 秒没有输出，已停止`,
@@ -134,6 +143,7 @@ const run = async (turn: Turn, { command, env, timeoutMs, stderr }: CommandOptio
         zh: `程序没有正常结束（${how}）`,
         en: `The program did not end well (${how})`,
       });
+    return spoke;
   } finally {
     clearTimeout(silence);
     clearTimeout(hard);
