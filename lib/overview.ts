@@ -17,10 +17,6 @@ export const overviewOf = ({
   isDraining,
 }: Gate): Overview => {
   const { turns: ended, firstChunkMs, loopDelayMs } = metrics.summary();
-  const today = days.today();
-  const used = store.usage.between(today, today);
-  const sum = (field: "messages" | "done" | "failed" | "cancelled"): number =>
-    used.reduce((total, row) => total + row[field], 0);
   const connections = [...bots.connections()];
   const { commits, writes, maxMs } = store.stats();
   const cpu = process.cpuUsage();
@@ -31,13 +27,7 @@ export const overviewOf = ({
     draining: isDraining(),
     timeZone: days.zone(),
     turns: { open: turns.count(), queued: turns.queued(), ...ended },
-    today: {
-      messages: sum("messages"),
-      people: used.filter(({ messages }) => messages > 0).length,
-      done: sum("done"),
-      failed: sum("failed"),
-      cancelled: sum("cancelled"),
-    },
+    today: store.usage.totals(days.today()),
     firstChunkMs,
     loopDelayMs,
     bots: {

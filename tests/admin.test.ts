@@ -1,4 +1,5 @@
 /** Looking after a gateway over `/api/admin/*`: every action, who may not, what ends at once, what is written down. */
+import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
 import type { AdminBot, AdminTurn } from "../lib/protocol/admin.ts";
 import { join } from "node:path";
@@ -214,6 +215,54 @@ describe("what is going on", () => {
     expect(text).toContain(",'=HYPERLINK(1),b,0,2,0,0,");
     expect((await admin("GET", "/api/admin/export/audit.csv")).text).toContain("'=HYPERLINK(1)");
   });
+});
+
+test("a year of use of many people is summed and exported while everything else goes on", async () => {
+  const { admin, dataDir, gateway } = await open();
+  const db = new Database(join(dataDir, "nexus.db"));
+  db.run("PRAGMA busy_timeout = 5000");
+  const days = 100;
+  db.transaction(() => {
+    const sent = db.prepare("INSERT INTO usage_sent (day, user, messages) VALUES (?, ?, 2)");
+    const ended = db.prepare("INSERT INTO usage_turns VALUES (?, ?, 'b', 1, 1, 0, 10, 0, 0)");
+    for (let ago = 0; ago < days; ago++) {
+      const day = gateway.gate.days.daysAgo(ago);
+      for (let person = 0; person < 300; person++) {
+        sent.run(day, `person${person}`);
+        ended.run(day, `person${person}`);
+      }
+    }
+  })();
+  db.close();
+  /** How much of the time that a call takes is one span in which nothing else ran. */
+  const held = async (path: string): Promise<{ share: number; text: string }> => {
+    let worst = 0;
+    let last = performance.now();
+    const began = last;
+    const timer = setInterval(() => {
+      const at = performance.now();
+      worst = Math.max(worst, at - last);
+      last = at;
+    }, 1);
+    const { text } = await admin("GET", path);
+    clearInterval(timer);
+    const end = performance.now();
+    return { share: Math.max(worst, end - last) / (end - began), text };
+  };
+  for (const path of [`usage?by=user&days=${days}`, `export/usage.csv?days=${days}`]) {
+    const tries = [
+      await held(`/api/admin/${path}`),
+      await held(`/api/admin/${path}`),
+      await held(`/api/admin/${path}`),
+    ];
+    expect(Math.min(...tries.map(({ share }) => share))).toBeLessThan(0.5);
+    const { text } = tries[0]!;
+    if (path.startsWith("export")) expect(text.trimEnd().split("\r\n")).toHaveLength(1 + 2 * 300 * days);
+    else expect(JSON.parse(text).usage).toHaveLength(300);
+    if (!path.startsWith("export"))
+      for (const row of JSON.parse(text).usage)
+        expect(row).toMatchObject({ messages: 2 * days, done: days, failed: days, chars: 10 * days });
+  }
 });
 
 describe("the documents", () => {

@@ -50,13 +50,15 @@ export const createUsageStore = ({ db, write }: Pick<StoreBase, "db" | "write">,
     "SELECT messages FROM usage_sent WHERE day = ? AND user = ?",
   );
   const allSentOn = db.prepare<{ user: string; messages: number }, [string]>(
-    "SELECT user, messages FROM usage_sent WHERE day = ?",
+    "SELECT user, messages FROM usage_sent WHERE day = ? ORDER BY user",
   );
-  const sentBetween = db.prepare<{ day: string; user: string; messages: number }, [string, string]>(
-    "SELECT day, user, messages FROM usage_sent WHERE day >= ? AND day <= ? ORDER BY day DESC, user",
+  const endedOn = db.prepare<Ended, [string]>("SELECT * FROM usage_turns WHERE day = ? ORDER BY user, bot");
+  const sentSum = db.prepare<{ messages: number; people: number }, [string]>(
+    "SELECT coalesce(sum(messages), 0) AS messages, count(*) AS people FROM usage_sent WHERE day = ? AND messages > 0",
   );
-  const endedBetween = db.prepare<Ended, [string, string]>(
-    "SELECT * FROM usage_turns WHERE day >= ? AND day <= ? ORDER BY day DESC, user, bot",
+  const endedSum = db.prepare<{ done: number; failed: number; cancelled: number }, [string]>(
+    `SELECT coalesce(sum(done), 0) AS done, coalesce(sum(failed), 0) AS failed, coalesce(sum(cancelled), 0) AS cancelled
+     FROM usage_turns WHERE day = ?`,
   );
   const dropSent = db.prepare("DELETE FROM usage_sent WHERE day < ?");
   const dropEnded = db.prepare("DELETE FROM usage_turns WHERE day < ?");
@@ -109,11 +111,13 @@ export const createUsageStore = ({ db, write }: Pick<StoreBase, "db" | "write">,
     /** The same of everybody who sent any. */
     allSentToday: (): Map<string, number> =>
       new Map(allSentOn.all(today()).map(({ user, messages }) => [user, messages])),
-    /** Days `from` to `to` (both counted), newest first. Messages stand in rows whose bot is "". */
-    between: (from: string, to: string): UsageRow[] => [
-      ...sentBetween.all(from, to).map((row) => ({
-        ...row,
+    /** What was counted on one day. Messages stand in rows whose bot is "". */
+    on: (day: string): UsageRow[] => [
+      ...allSentOn.all(day).map(({ user, messages }) => ({
+        day,
+        user,
         bot: "",
+        messages,
         done: 0,
         failed: 0,
         cancelled: 0,
@@ -121,8 +125,10 @@ export const createUsageStore = ({ db, write }: Pick<StoreBase, "db" | "write">,
         prompt_tokens: 0,
         completion_tokens: 0,
       })),
-      ...endedBetween.all(from, to).map((row) => ({ ...row, messages: 0 })),
+      ...endedOn.all(day).map((row) => ({ ...row, messages: 0 })),
     ],
+    /** The same summed over everybody; `people`: who sent something. */
+    totals: (day: string) => ({ ...sentSum.get(day)!, ...endedSum.get(day)! }),
 
     /** `before`: of days KEEP_DAYS ago; asked by the caller, who knows the calendar. */
     keepDays: KEEP_DAYS,

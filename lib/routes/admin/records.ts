@@ -12,37 +12,56 @@ import type { UsageRow } from "../../store/usage.ts";
 import type { Done } from "../admin.ts";
 
 const DAYS = 30;
-/** Rows of one export of the audit log. */
-const MOST = 100_000;
+/** Rows of the audit log that an export reads at once. */
+const PAGE = 500;
+/** A year of a large company is a million rows: after this long everybody else has their turn. */
+const SLICE_MS = 5;
 
 /** A cell that no spreadsheet takes for a formula. */
 const cell = (value: string | number): string => {
   const text = typeof value === "number" ? String(value) : /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
   return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
 };
+const lines = (rows: readonly (string | number)[][]): string =>
+  rows.map((row) => `${row.map(cell).join(",")}\r\n`).join("");
 /** RFC 4180, with the mark by which spreadsheets know UTF-8. */
-const csv = (head: readonly string[], rows: readonly (string | number)[][]): string =>
-  `\ufeff${[head, ...rows].map((row) => row.map(cell).join(",")).join("\r\n")}\r\n`;
+const csv = async function* (head: string, parts: AsyncIterable<(string | number)[][]>): AsyncGenerator<string> {
+  yield `\ufeff${lines([head.split(" ")])}`;
+  for await (const rows of parts) if (rows.length > 0) yield lines(rows);
+};
+
+/** `parts`, with a pause for others between them. */
+const inTurn = async function* <T>(parts: Iterable<T>): AsyncGenerator<T> {
+  let since = performance.now();
+  for (const part of parts) {
+    yield part;
+    if (performance.now() - since < SLICE_MS) continue;
+    await Bun.sleep(0);
+    since = performance.now();
+  }
+};
 
 const BY = ["day", "user", "bot"] as const;
 
 export const adminRecordRoutes = (gate: Gate, done: Done): Route[] => {
   const { store, days, people, bots, config } = gate;
 
-  const between = (call: Call): UsageRow[] => {
+  /** Day by day, newest first. */
+  const asked = (call: Call): AsyncGenerator<UsageRow[]> => {
     const span = limitOf(call.query("days"), DAYS, store.usage.keepDays, "days");
-    return store.usage.between(days.daysAgo(span - 1), days.today());
+    const names = Array.from({ length: span }, (_, ago) => days.daysAgo(ago));
+    return inTurn(names.values().map((day) => store.usage.on(day)));
   };
 
-  const usage = (call: Call): AdminUsageRow[] => {
+  const usage = async (call: Call): Promise<AdminUsageRow[]> => {
     const by = BY.find((one) => one === (call.query("by") ?? "day"));
     if (!by) throw new Reject("bad_request", { zh: "by：应为 day、user 或 bot", en: "by: day, user or bot" });
     const sums = new Map<string, AdminUsageRow>();
     const names = by === "bot" ? bots.names() : new Map<string, string>();
-    for (const row of between(call)) {
+    const add = (row: UsageRow): void => {
       const key = row[by];
       // Messages are counted before a bot has them; per bot the turns tell.
-      if (by === "bot" && key === "" && row.messages > 0) continue;
+      if (by === "bot" && key === "" && row.messages > 0) return;
       let sum = sums.get(key);
       if (!sum) {
         const name = by === "user" ? people.find(key)?.displayName : names.get(key);
@@ -67,7 +86,8 @@ export const adminRecordRoutes = (gate: Gate, done: Done): Route[] => {
       sum.chars += row.chars;
       sum.promptTokens += row.prompt_tokens;
       sum.completionTokens += row.completion_tokens;
-    }
+    };
+    for await (const rows of asked(call)) for (const row of rows) add(row);
     const rows = [...sums.values()];
     return by === "day" ? rows.sort((a, b) => (a.key < b.key ? 1 : -1)) : rows.sort((a, b) => b.messages - a.messages);
   };
@@ -82,7 +102,7 @@ export const adminRecordRoutes = (gate: Gate, done: Done): Route[] => {
     address,
   });
 
-  const file = (call: Call, name: string, body: string): Response =>
+  const file = (call: Call, name: string, body: AsyncGenerator<string>): Response =>
     new Response(body, {
       headers: {
         ...call.headers,
@@ -100,7 +120,7 @@ export const adminRecordRoutes = (gate: Gate, done: Done): Route[] => {
       method: "GET",
       path: "/api/admin/usage",
       auth: "admin",
-      handle: (call) => call.json({ usage: usage(call), timeZone: days.zone(), today: days.today() }),
+      handle: async (call) => call.json({ usage: await usage(call), timeZone: days.zone(), today: days.today() }),
     },
     {
       method: "GET",
@@ -133,21 +153,25 @@ export const adminRecordRoutes = (gate: Gate, done: Done): Route[] => {
       path: "/api/admin/export/usage.csv",
       auth: "admin",
       handle: async (call) => {
-        const rows = between(call).map((row) => [
-          row.day,
-          row.user,
-          row.bot,
-          row.messages,
-          row.done,
-          row.failed,
-          row.cancelled,
-          row.chars,
-          row.prompt_tokens,
-          row.completion_tokens,
-        ]);
+        const days = asked(call);
+        const cells = async function* () {
+          for await (const rows of days)
+            yield rows.map((row) => [
+              row.day,
+              row.user,
+              row.bot,
+              row.messages,
+              row.done,
+              row.failed,
+              row.cancelled,
+              row.chars,
+              row.prompt_tokens,
+              row.completion_tokens,
+            ]);
+        };
         await done(call, { action: "exported", detail: { what: "usage" } });
-        const head = "day user bot messages done failed cancelled chars prompt_tokens completion_tokens".split(" ");
-        return file(call, "nexus-usage.csv", csv(head, rows));
+        const head = "day user bot messages done failed cancelled chars prompt_tokens completion_tokens";
+        return file(call, "nexus-usage.csv", csv(head, cells()));
       },
     },
     {
@@ -155,18 +179,24 @@ export const adminRecordRoutes = (gate: Gate, done: Done): Route[] => {
       path: "/api/admin/export/audit.csv",
       auth: "admin",
       handle: async (call) => {
-        const rows = store.audit
-          .list(MOST, Number.MAX_SAFE_INTEGER, "", "")
-          .map((row) => [
-            new Date(row.created_at).toISOString(),
-            row.actor,
-            row.action,
-            row.target,
-            row.detail,
-            row.address,
-          ]);
+        const pages = function* (): Generator<(string | number)[][]> {
+          for (let before = Number.MAX_SAFE_INTEGER; ;) {
+            const rows = store.audit.list(PAGE, before, "", "");
+            yield rows.map((row) => [
+              new Date(row.created_at).toISOString(),
+              row.actor,
+              row.action,
+              row.target,
+              row.detail,
+              row.address,
+            ]);
+            const last = rows.at(-1);
+            if (!last || rows.length < PAGE) return;
+            before = last.id;
+          }
+        };
         await done(call, { action: "exported", detail: { what: "audit" } });
-        return file(call, "nexus-audit.csv", csv("at actor action target detail address".split(" "), rows));
+        return file(call, "nexus-audit.csv", csv("at actor action target detail address", inTurn(pages())));
       },
     },
   ];
