@@ -5,8 +5,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFile, mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { startGateway } from "./harness.ts";
 import { testConfig } from "./harness/config.ts";
 import { BINARY, ROOT, type RunningProcess, startProcess } from "./harness/process.ts";
+import { callRoute, named } from "./harness/routes.ts";
 import { tempDir, until } from "./harness/wait.ts";
 
 describe("dist/nexus", () => {
@@ -121,6 +123,35 @@ describe("dist/nexus", () => {
     ]);
     await running.stop();
     expect(await readdir(cwd)).not.toContain("sprung");
+  });
+
+  test("has the routes of the source: each closed to strangers, with the same headers, other methods 405 (S5, S15)", async () => {
+    const cwd = await emptyFolder("routes");
+    const publicUrl = "https://nexus.example.com";
+    await Bun.write(join(cwd, "config.json"), JSON.stringify(testConfig({ publicUrl })));
+    const binary = await startProcess({ run: [nexus], cwd });
+    const source = await startGateway({ publicUrl });
+    const headersOf = (headers: Headers) =>
+      Object.fromEntries([...headers].filter(([name]) => !["date", "content-length"].includes(name)));
+    try {
+      const routes = source.gateway.routes;
+      expect(routes.length).toBeGreaterThan(30);
+      for (const route of routes) {
+        const [here, there] = await Promise.all([callRoute(binary.url, route), callRoute(source.url, route)]);
+        const name = `${named(route)} `;
+        expect(name + here.status).toBe(name + there.status);
+        if (route.auth !== "none") expect(name + here.status).toBe(`${name}401`);
+        expect([name, headersOf(here.headers)]).toEqual([name, headersOf(there.headers)]);
+        expect(name + here.headers.get("strict-transport-security")).toBe(`${name}max-age=31536000`);
+        const wrong = await callRoute(binary.url, { ...route, method: "PUT" as never });
+        expect(name + wrong.status).toBe(`${name}405`);
+        expect(wrong.headers.get("allow")).toContain(route.method);
+        expect(wrong.headers.get("content-security-policy")).toStartWith("default-src 'none'; ");
+      }
+    } finally {
+      await source.stop();
+      await binary.stop();
+    }
   });
 
   test("answers with the same headers as the source, on every kind of response", async () => {
