@@ -5,7 +5,7 @@ import { createBrowser } from "./signin/browser.ts";
 import { startRig } from "./signin/rig.ts";
 
 describe("what it costs", () => {
-  test("an app token is fetched once for many people, and once more when the vendor calls it bad", async () => {
+  test("an app token is fetched once for many people, and once more when the vendor calls it bad (40014) or old (42001)", async () => {
     const mine = await startRig();
     for (let i = 0; i < 3; i++) await createBrowser("wecom").go(`${mine.url}/`);
     await Promise.all([1, 2, 3].map(() => createBrowser("wecom").go(`${mine.url}/`)));
@@ -15,6 +15,11 @@ describe("what it costs", () => {
     await browser.go(`${mine.url}/`);
     expect(await browser.me(mine.url)).toBeDefined();
     expect(mine.wecom.asked("/cgi-bin/gettoken")).toBe(2);
+    mine.wecom.expireTokens();
+    const third = createBrowser("wecom");
+    await third.go(`${mine.url}/`);
+    expect(await third.me(mine.url)).toBeDefined();
+    expect(mine.wecom.asked("/cgi-bin/gettoken")).toBe(3);
 
     const ding = async () => {
       const one = createBrowser();
@@ -25,6 +30,18 @@ describe("what it costs", () => {
     mine.dingtalk.forgetTokens();
     expect(await ding()).toBeDefined();
     expect(mine.dingtalk.asked("/v1.0/oauth2/accessToken")).toBe(2);
+    mine.dingtalk.expireTokens();
+    expect(await ding()).toBeDefined();
+    expect(mine.dingtalk.asked("/v1.0/oauth2/accessToken")).toBe(3);
+
+    // Whoever calls the new one bad too is not asked for ever.
+    mine.wecom.state.takesNoToken = true;
+    mine.dingtalk.state.takesNoToken = true;
+    const last = createBrowser("wecom");
+    expect((await last.go(`${mine.url}/`)).text).toMatch(/try again later.*WeCom 40014/);
+    expect(await ding()).toBeUndefined();
+    expect(mine.wecom.asked("/cgi-bin/gettoken")).toBe(4);
+    expect(mine.dingtalk.asked("/v1.0/oauth2/accessToken")).toBe(4);
     await mine.stop();
   });
 

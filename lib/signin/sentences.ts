@@ -8,6 +8,11 @@ import { refusal } from "./provider.ts";
 type Table = Readonly<Record<string, Say>>;
 
 const say = (zh: string, en: string): Say => ({ zh, en });
+/** Met only when a token that was just fetched is refused. */
+const badToken = say(
+  "应用的凭证刚取到就被拒绝，请稍后再试；总是这样时请管理员核对应用的密钥",
+  "A token that was just fetched is refused; try again later. If it keeps failing, the administrator checks the app's secret",
+);
 const again = say("登录链接已失效或用过了，请重新打开页面", "This sign-in was used or is too old; open the page again");
 
 export const FEISHU: Table = {
@@ -58,7 +63,8 @@ export const FEISHU: Table = {
 
 export const DINGTALK: Table = {
   40078: again,
-  40014: say("钉钉应用的凭证失效，请稍后再试", "The app token was refused; try again later"),
+  40014: badToken,
+  42001: badToken,
   "invalidParameter.authCode.notFound": again,
   invalidClientId: say(
     "钉钉应用的 Client ID 或 Client Secret 不对；请管理员核对 config.json 和 钉钉开放平台 → 凭证与基础信息",
@@ -95,6 +101,8 @@ export const WECOM: Table = {
     "企业 ID 不对；请管理员核对 signIn.wecom.corpId 和 企业微信管理后台 → 我的企业 → 企业 ID",
     "The corp ID is wrong; the administrator checks signIn.wecom.corpId",
   ),
+  40014: badToken,
+  42001: badToken,
   40029: again,
   50001: say(
     "本站域名不是这个应用的可信域名；请管理员在 企业微信管理后台 → 应用 → 网页授权及 JS-SDK 里设置可信域名（含端口）",

@@ -28,6 +28,10 @@ export const createOnce = <T>(now: () => number, lifeMs: number, prefix: string)
       return found.until <= now() ? "old" : found.value;
     },
     clear: (): void => held.clear(),
+    /** Every one is too old from now on. */
+    expire: (): void => {
+      for (const one of held.values()) one.until = now();
+    },
   };
 };
 
