@@ -1,6 +1,7 @@
 /** What bots say without being asked (D7), and where that goes which names nobody. */
 import { afterEach, describe, expect, test } from "bun:test";
 import type { GatewayFrame } from "../lib/protocol.ts";
+import { Reject } from "../lib/protocol.ts";
 import { tempDir, until } from "./harness.ts";
 import { createRigs, type Rig, type Stored } from "./harness/rig.ts";
 
@@ -253,4 +254,29 @@ describe("dead letters", () => {
     await until(async () => (await deadLetters(admin)).length === 101, 2000, "one more");
     expect(await frameOf(admin, (await deadLetters(admin))[0]!)).toContain("a minute later");
   });
+});
+
+test("a proactive message is acked when it is stored and not before; when the disk refuses, it is refused by its id (D7)", async () => {
+  const rig = await rigs.open();
+  const bot = await rig.v2("a", { caps });
+  const { inbox } = rig.gateway.gate.store;
+  const kept = inbox.add;
+  const hanging = Promise.withResolvers<void>();
+  inbox.add = async (...given) => {
+    await hanging.promise;
+    return kept(...given);
+  };
+  bot.send({ type: "message", id: "m1", to: { userId: "user1" }, content: "hi" });
+  bot.send({ type: "message", id: "none", to: { userId: "nobody" }, content: "hi" });
+  await bot.waitFor("error", ({ id }) => id === "none"); // what came after it was answered
+  expect(bot.frames.filter(({ type }) => type === "ack")).toEqual([]);
+  hanging.resolve();
+  await bot.waitFor("ack", (frame) => "id" in frame && frame.id === "m1");
+  inbox.add = async () => {
+    throw new Reject("storage_failed");
+  };
+  bot.send({ type: "message", id: "m2", to: { userId: "user1" }, content: "hi" });
+  expect(await bot.waitFor("error", ({ id }) => id === "m2")).toMatchObject({ code: "storage_failed" });
+  expect(bot.frames.filter(({ type }) => type === "ack")).toHaveLength(1);
+  inbox.add = kept;
 });
