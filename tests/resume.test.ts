@@ -225,6 +225,33 @@ describe("a bot goes on by seq", () => {
     expect(peek("SELECT 1 FROM message_files")).toHaveLength(4);
   });
 
+  test("what comes while a batch is on its way to disk is not acked with it", async () => {
+    const { first: rig } = await lives();
+    const { turns } = rig.gateway.gate.store;
+    const kept = turns.log;
+    const begun = Promise.withResolvers<void>();
+    const disk = Promise.withResolvers<void>();
+    turns.log = async (batch) => {
+      begun.resolve();
+      await disk.promise;
+      return kept(batch);
+    };
+    const bot = await rig.v2("a", {}, hold);
+    const turn = await (await rig.person()).ask("hi");
+    const chat = await bot.waitFor("chat");
+    bot.write(chat, "on its way, ");
+    await within(begun.promise, 3000, "the batch to be written");
+    bot.write(chat, "too late for it");
+    await turn.find(({ content }) => content?.includes("too late") === true);
+    turns.log = kept;
+    disk.resolve();
+    const ack = await bot.waitFor("ack", (frame) => "seq" in frame && frame.seq > 0);
+    expect(ack).toMatchObject({ replyTo: chat.id, seq: 1 });
+    await bot.waitFor("ack", (frame) => "seq" in frame && frame.seq === 2);
+    bot.end(chat);
+    expect(shown(await turn.all())).toBe("on its way, too late for it");
+  });
+
   test("while a file is on its way to disk, the frame it came in is not acked, and the end waits", async () => {
     const rig = await rigs.open();
     const { attachments } = rig.gateway.gate.store;

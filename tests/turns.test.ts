@@ -495,7 +495,7 @@ describe("deadlines (D5)", () => {
   });
 
   test("a turn that never stops talking ends after sixty minutes", async () => {
-    const rig = await open({ ...patient, turnTimeout: 600_000 });
+    const rig = await open({ ...patient, turnTimeout: 3_600_000 }); // silence ends it no sooner
     const bot = await rig.v2("a", {}, hold);
     const turn = await (await rig.person()).ask("hi");
     const chat = await bot.waitFor("chat");

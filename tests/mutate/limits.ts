@@ -1,4 +1,5 @@
 /** Patches of bun run mutate. Limits and failures: what is refused, and what breaks without breaking the rest. */
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: code as text
 import type { Patch } from "./patch.ts";
 
 export const LIMITS: readonly Patch[] = [

@@ -1,4 +1,5 @@
 /** Patches of bun run mutate. Security, protocol and release. */
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: code as text
 import type { Patch } from "./patch.ts";
 
 export const SECURITY: readonly Patch[] = [
