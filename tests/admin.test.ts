@@ -63,6 +63,23 @@ describe("who may", () => {
   });
 });
 
+test("two admins who put each other out at the same moment leave one of them", async () => {
+  const { url, admin } = await open();
+  for (let round = 0; round < 5; round++) {
+    const name = `chef${round}`;
+    await admin("POST", "/api/admin/users", { username: name, password: "a long enough one", role: "admin" });
+    const second = api(url, await login(url, name, "a long enough one"));
+    const both = await Promise.all([
+      admin("PATCH", `/api/admin/users/${name}`, { disabled: true }),
+      second("PATCH", "/api/admin/users/admin", { disabled: true }),
+    ]);
+    expect(both.map(({ status }) => status).sort()).not.toEqual([200, 200]);
+    const winner = both[0].status === 200 ? admin : second;
+    expect((await winner("GET", "/api/admin/users")).status).toBe(200);
+    if (winner === second) break; // ours is out
+  }
+});
+
 describe("bots", () => {
   const listed = async (admin: Call, id: string): Promise<AdminBot | undefined> =>
     (await admin<{ bots: AdminBot[] }>("GET", "/api/admin/bots")).body.bots.find((one) => one.id === id);

@@ -88,12 +88,20 @@ export const adminUserRoutes = (gate: Gate, done: Done): Route[] => {
     for (const turn of turns.openOf(username)) turns.cancel(turn);
   };
 
+  /** Whoever is being disabled, removed or demoted at this moment: they do it to nobody else. */
+  const losing = new Set<string>();
   const checkOwn = (call: Call, username: string): void => {
-    if (username === call.caller.user)
+    const { user } = call.caller;
+    if (username === user)
       throw new Reject("conflict", {
         zh: "不能停用、删除自己或取消自己的管理员身份；请另一位管理员来做",
         en: "You cannot disable, remove or demote yourself; ask another admin",
       });
+    if (losing.has(user) || people.get(user)?.role !== "admin") throw new Reject("forbidden");
+  };
+  const losingTheirPlace = async (username: string, change: () => Promise<void>): Promise<void> => {
+    losing.add(username);
+    await change().finally(() => losing.delete(username));
   };
 
   /** A user that was taken out of config.json left conversations: they are not for another person of that name. */
@@ -210,17 +218,20 @@ export const adminUserRoutes = (gate: Gate, done: Done): Route[] => {
         const change = userBody(await call.body(SMALL_BODY));
         const { username, source, disabledAt } = named(call);
         const { displayName, role, password, disabled } = change;
-        if (disabled || (role === "user" && named(call).person.role === "admin")) checkOwn(call, username);
+        const isLess = disabled === true || (role === "user" && named(call).person.role === "admin");
+        if (isLess) checkOwn(call, username);
         if (source === "config" && (displayName ?? role) !== undefined)
           throw new Reject("conflict", {
             zh: "显示名和角色写在 config.json 里，请在那里修改",
             en: "Display name and role stand in config.json; change them there",
           });
         if (password !== undefined && isWeak(password, username)) throw weak();
-        await people.change(username, {
-          ...change,
-          ...(password !== undefined && { password: await hashPassword(password) }),
-        });
+        const apply = async () =>
+          people.change(username, {
+            ...change,
+            ...(password !== undefined && { password: await hashPassword(password) }),
+          });
+        await (isLess ? losingTheirPlace(username, apply) : apply());
         settle(username);
         const detail = {
           ...(displayName !== undefined && { displayName }),
@@ -246,7 +257,7 @@ export const adminUserRoutes = (gate: Gate, done: Done): Route[] => {
             zh: "这个用户写在 config.json 里：请在那里删除，或在这里停用",
             en: "This user stands in config.json: remove it there, or disable it here",
           });
-        await people.remove(username);
+        await losingTheirPlace(username, () => people.remove(username));
         sessions.forgetKeys(username);
         settle(username);
         await dropConversations(username);
