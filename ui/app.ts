@@ -124,8 +124,7 @@ const start = async (): Promise<void> => {
     },
   });
   const scrim = h("button.scrim", { type: "button", tabindex: -1, hidden: true });
-  const chat = h("main.chat", {}, bar.element, transcript.element, composer.element);
-  byId("app").append(sidebar.element, scrim, chat);
+  const chat = h("main.chat", {}, bar.element, composer.element);
 
   await pause();
   const login = createLogin(page, {
@@ -278,18 +277,10 @@ const start = async (): Promise<void> => {
     }
   };
   const admin = createAdminDoor(page, { addressOf: () => addressOf(state.current), opening: () => setDrawer(false) });
-  keep.onChange((key, value) => {
-    if (key === "theme") root.dataset.theme = value ?? "system";
-    if (key === "lang" && value) {
-      i18n.setLang(value === "en" ? "en" : "zh");
-      root.lang = i18n.lang();
-      showTexts();
-    }
-  });
 
   /** Texts of everything around the conversation; with `all`, of the conversation too. */
   function showTexts(all = true): void {
-    login.texts();
+    if (root.dataset.view === "login") login.texts();
     sidebar.show();
     bar.show();
     scrim.setAttribute("aria-label", t("closeMenu"));
@@ -338,13 +329,26 @@ const start = async (): Promise<void> => {
     ?.addEventListener("scroll", () => state.current && markRead(), { passive: true });
   followViewport();
 
+  // Shown piece by piece, each with its own style and layout: all at once is the longest task of the whole start.
   await pause();
+  if (root.dataset.view === "chat") events.start();
+  byId("app").append(chat);
   showView();
   await pause();
-  if (root.dataset.view === "chat") {
-    open(idInAddress());
-    events.start();
-  } else state.session = "out";
+  bar.element.after(transcript.element);
+  if (root.dataset.view === "chat") open(idInAddress());
+  else state.session = "out";
+  await pause();
+  chat.before(sidebar.element, scrim);
+  await pause();
+  keep.onChange((key, value) => {
+    if (key === "theme") root.dataset.theme = value ?? "system";
+    if (key === "lang" && value) {
+      i18n.setLang(value === "en" ? "en" : "zh");
+      root.lang = i18n.lang();
+      showTexts();
+    }
+  });
 };
 
 void start();

@@ -87,8 +87,10 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
   const element = h("footer.composer", {}, mention.element, box);
 
   const grow = (): void => {
+    // One line needs no measuring, which at the start would lay out the whole page.
+    field.style.height = field.value === "" ? "" : "auto";
+    if (field.value === "") return;
     const view = window.visualViewport?.height ?? window.innerHeight;
-    field.style.height = "auto";
     const most = Math.max(56, Math.floor(view * 0.4) - 8);
     field.style.height = `${Math.min(field.scrollHeight, most)}px`;
     field.style.overflowY = field.scrollHeight > most ? "auto" : "hidden";

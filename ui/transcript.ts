@@ -94,7 +94,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       if (!entry?.view.render(now)) active.delete(key);
       if (performance.now() - begin > FRAME_MS) break;
     }
-    follow.stick();
+    if (items.length) follow.stick();
     if (active.size) schedule();
   };
   const schedule = (): void => {
@@ -130,7 +130,9 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     },
   );
 
+  let asked = false;
   const loadMaker = (): void => {
+    asked = true;
     import("./markdown/stream.ts").then(
       (module) => {
         maker = module.createRenderer;
@@ -140,8 +142,11 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       () => setTimeout(loadMaker, 2000), // the network is away
     );
   };
-  // Not part of the first paint, and asked for before the first message can have come.
-  setTimeout(loadMaker, 30);
+  /** Its rules take a slow phone a tenth of a second: not before there is something to draw, or a quiet moment. */
+  const wantMaker = (): void => {
+    if (!asked) loadMaker();
+  };
+  setTimeout(wantMaker, 8000);
 
   const thread = (): Thread | undefined => (state.current ? state.threads.get(state.current) : undefined);
 
@@ -149,6 +154,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     drawing = false;
     const current = thread();
     items = collectItems(page);
+    if (state.current !== undefined || items.length) wantMaker();
     const keys = new Set(items.map((item) => item.key));
     for (const key of views.keys()) if (!keys.has(key)) views.delete(key);
     apply(items);

@@ -148,8 +148,8 @@ describe("budgets", () => {
         sizes[kind] = (sizes[kind] ?? 0) + event.encodedDataLength;
       });
       await slow.addInitScript(`(() => {
-      window.__v = { tbt: 0, cls: 0, usable: 0 };
-      new PerformanceObserver((l) => { for (const e of l.getEntries()) window.__v.tbt += Math.max(0, e.duration - 50); }).observe({ type: "longtask", buffered: true });
+      window.__v = { tasks: [], cls: 0, usable: 0 };
+      new PerformanceObserver((l) => { for (const e of l.getEntries()) window.__v.tasks.push([e.startTime, e.duration]); }).observe({ type: "longtask", buffered: true });
       new PerformanceObserver((l) => { for (const e of l.getEntries()) if (!e.hadRecentInput) window.__v.cls += e.value; }).observe({ type: "layout-shift", buffered: true });
       const wait = () => document.querySelector("#composer") ? (window.__v.usable = performance.now()) : requestAnimationFrame(wait);
       wait();
@@ -157,13 +157,16 @@ describe("budgets", () => {
       await slow.goto(gate.url, { waitUntil: "commit" });
       await sleep(4500); // the driver keeps out of the page meanwhile: its own scripts would be measured too
       expect(await slow.isVisible(".bot-row")).toBe(true);
-      const v = await slow.evaluate<{ tbt: number; cls: number; usable: number; fcp: number }>(
+      const v = await slow.evaluate<{ tasks: [number, number][]; cls: number; usable: number; fcp: number }>(
         `({ ...window.__v, fcp: performance.getEntriesByName("first-contentful-paint")[0].startTime })`,
       );
+      // Blocking time is what is over 50 ms in tasks after the first paint: before it there is nothing to touch.
+      let tbt = 0;
+      for (const [begin, ms] of v.tasks) tbt += Math.max(0, begin + ms - Math.max(begin, v.fcp) - 50);
       await fresh.close();
       const kb = (n: number | undefined): number => (n ?? 0) / 1000;
       const total = kb(sizes.Document) + kb(sizes.Stylesheet) + kb(sizes.Script);
-      return { ...v, requests, total, scripts: kb(sizes.Script) };
+      return { ...v, tbt, requests, total, scripts: kb(sizes.Script) };
     };
     // The best of three: what else this machine does at the moment is not the page's time.
     let v = await measure();

@@ -38,6 +38,8 @@ export const launch = async (): Promise<Browser> => {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      // Pages of the browser's own address bar, which a headless one loads beside ours, and measures with it.
+      "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
     ],
   });
 };
@@ -157,23 +159,25 @@ export const mainThreadTasks = async (page: Page): Promise<() => Promise<number[
     tid: number;
     dur?: number;
     tdur?: number;
-    args: { name?: string };
   };
   const cdp = await page.context().newCDPSession(page);
   const events: Trace[] = [];
   cdp.on("Tracing.dataCollected", (part) => events.push(...(part.value as unknown as Trace[])));
   await cdp.send("Tracing.start", {
     transferMode: "ReportEvents",
-    traceConfig: { includedCategories: ["toplevel", "__metadata"] },
+    traceConfig: { includedCategories: ["toplevel", "blink.user_timing"] },
   });
+  await page.evaluate(`performance.mark("rig:here")`);
   return async () => {
     const complete = new Promise<void>((done) => cdp.once("Tracing.tracingComplete", () => done()));
     await cdp.send("Tracing.end");
     await complete;
-    const main = new Set(
-      events.filter((e) => e.ph === "M" && e.args.name === "CrRendererMain").map((e) => `${e.pid}/${e.tid}`),
+    // The browser has other renderers: pages of its own, and those of tests before.
+    const ours = events.find((e) => e.name === "rig:here");
+    if (!ours) throw new Error("the trace does not say which thread is the page's");
+    const tasks = events.filter(
+      (e) => e.ph === "X" && e.name.endsWith("RunTask") && e.pid === ours.pid && e.tid === ours.tid,
     );
-    const tasks = events.filter((e) => e.ph === "X" && e.name.endsWith("RunTask") && main.has(`${e.pid}/${e.tid}`));
     if (tasks.length === 0) throw new Error("the trace has no tasks: what this measures is gone");
     return tasks.map((e) => (e.tdur ?? e.dur ?? 0) / 1000);
   };
