@@ -242,15 +242,32 @@ describe("resuming", () => {
 
   test("two tabs on one conversation show the same, also while it streams", async () => {
     const { page, context } = await open();
-    script = (turn) => drip(turn, text, 24, 150);
+    const long = PARAGRAPH.repeat(12);
+    script = (turn) => drip(turn, long, 12, 100);
     await send(page, "写");
     await waitFor(page, "location.pathname.startsWith('/c/')");
     const second = (await openPage(context, gate.url)).page;
     await second.goto(page.url());
+    // While it is written each shows a growing part of it. Which of the two is in front does not matter.
+    const shown = (p: Page): Promise<string> => textOf(p, ".md");
+    for (const p of [second, page, second]) {
+      const before = (await shown(p)).length;
+      await until(async () => (await shown(p)).length > before, 10_000, "more of the text");
+      expect(await p.locator(".msg.bot[data-state=streaming]").count()).toBe(1);
+    }
     await finished(page, 1, 20_000);
     await finished(second, 1, 20_000);
+    // Drawing follows the data by some frames, in a tab behind another by more.
     const body = `document.querySelector(".messages").textContent`;
-    expect(await second.evaluate<string>(body)).toBe(await page.evaluate<string>(body));
+    await until(
+      async () => {
+        const [one, other] = await Promise.all([page.evaluate<string>(body), second.evaluate<string>(body)]);
+        return one === other && one.length > long.length / 2;
+      },
+      10_000,
+      "the same text in both tabs",
+    );
+    expect(await heldText(second)).toBe(long);
     await send(second, "从另一边");
     await finished(page, 2, 20_000);
     expect(await page.locator(".msg.user").count()).toBe(2);
