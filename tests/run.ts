@@ -144,7 +144,7 @@ const plan = async (env: Record<string, string>): Promise<Part[]> => {
   const folders = [
     ["e2e", "browser tests", 8, 60_000],
     ["openclaw", "OpenClaw tests", 14, 480_000],
-    ["chaos", "chaos tests", 8, 300_000],
+    ["chaos", "chaos tests", 12, 300_000],
     ["ship", "release tests", 8, 240_000],
   ] as const;
   for (const [folder, name, minutes, testMs] of folders) {

@@ -105,8 +105,9 @@ test("a thousand bots and five thousand streams at once, the next of each refuse
   const all = await crowd(BOTS, STREAMS);
   expect(all.readers.every(({ status }) => status === 200)).toBe(true);
   const full = (await run.look()).rssMb;
-  const extra = await api(run.url, token)("GET", "/api/events");
-  expect([extra.status, extra.body.code]).toEqual([429, "rate_limited"]);
+  const extra = await call.stream("/api/events");
+  expect(extra.status).toBe(429);
+  expect(await extra.json()).toMatchObject({ code: "rate_limited" });
   expect(Number(extra.headers.get("retry-after"))).toBeGreaterThan(0);
   const late = await rawSocket(run.wsUrl);
   late.send({ type: "register", botId: "one-too-many", token: BOT_TOKEN });

@@ -28,6 +28,9 @@ const copyTree = async (to: string): Promise<void> => {
   for (const file of files)
     if (await Bun.file(join(ROOT, file)).exists()) await cp(join(ROOT, file), join(to, file), { recursive: true });
   await symlink(join(ROOT, "node_modules"), join(to, "node_modules"));
+  // Some tests ask git what is in the tree.
+  Bun.spawnSync(["git", "init", "-q"], { cwd: to });
+  await Bun.write(join(to, ".git/info/exclude"), "node_modules\nmutate.xml\n");
 };
 
 const escaped = (name: string): string => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");

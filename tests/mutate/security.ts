@@ -137,8 +137,8 @@ export const SECURITY: readonly Patch[] = [
     id: "S12b",
     breaks: "the first config is for everybody",
     file: "lib/config/first.ts",
-    old: '  const fd = openSync(path, "wx", 0o600);',
-    new: '  const fd = openSync(path, "wx", 0o644);',
+    old: "  chmodSync(path, 0o600); // whatever the umask said",
+    new: "  chmodSync(path, 0o644);",
     test: ["tests/first-start.test.ts", "an existing config is never touched, and a loose umask loosens nothing"],
   },
   {
