@@ -114,7 +114,7 @@ export type Turn = {
   event(event: Omit<EventFrame, "type" | "replyTo">): void;
   /** Settles when the file is queued (inline up to 1 MiB) or uploaded; rejects when it could not be. */
   attach(file: TurnFile): Promise<void>;
-  /** The bytes of a file of this message. */
+  /** The bytes of a file of this message, or of its history. */
   fetchAttachment(which: string | TurnAttachment): Promise<Uint8Array>;
   /** Ends the turn. Settles when the gateway has stored the end, or the turn is over; never rejects. */
   end(end?: TurnEnd): Promise<void>;
@@ -143,8 +143,11 @@ export type Bot = {
   ): Promise<{ id: string }>;
   /** No new turns; resolves when every open turn is stored and the queue of messages is empty. */
   drain(): Promise<void>;
-  /** Fails what still runs, closes the socket, stays closed. Resolves when the socket has closed (at most 2 s). */
-  close(): Promise<void>;
+  /**
+   * Fails what still runs, closes the socket, stays closed. Resolves when the socket has closed (at most 2 s). With
+   * `keepTurns` what runs is given up without a word: the gateway decides who goes on with it.
+   */
+  close(options?: { keepTurns?: boolean }): Promise<void>;
 };
 
 // ── constants ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -996,11 +999,11 @@ export const connectBot = (options: BotOptions): Bot => {
     return new Promise((resolve) => idleWaiters.push(resolve));
   };
 
-  const close = (): Promise<void> => {
+  const close = ({ keepTurns = false }: { keepTurns?: boolean } = {}): Promise<void> => {
     closed ??= (async () => {
       const last = link;
       for (const turn of turns.values()) {
-        if (!turn.out.ended)
+        if (!turn.out.ended && !keepTurns)
           turn.out.end({ error: { code: "bot_stopped", message: "The bot was stopped", retryable: false } });
         flush(turn);
       }

@@ -31,6 +31,8 @@ export type ModelBotOptions = {
   /** What a command writes to its standard error. */
   stderr?: (text: string) => void;
   onState?: (state: BotState) => void;
+  /** Where one bot id has several connections for a while. */
+  instanceId?: string;
   /** For tests: the first wait before another try. */
   firstWaitMs?: number;
 };
@@ -139,7 +141,7 @@ const answer = async (turn: Turn, options: ModelBotOptions): Promise<TurnEnd> =>
 
 /** Connects one entry; the caller closes it. Throws on a bad URL. */
 export const startModelBot = (options: ModelBotOptions): Bot => {
-  const { entry, url, token, log, onState } = options;
+  const { entry, url, token, log, onState, instanceId } = options;
   const { id, name, pools, weight, maxConcurrency, description, suggestions } = entry;
   return connectBot({
     url,
@@ -148,6 +150,7 @@ export const startModelBot = (options: ModelBotOptions): Bot => {
     botName: name ?? id,
     // A question may be asked again after a crash; a program may have done something the first time.
     caps: kindOf(entry) === "command" ? ["history"] : ["history", "idempotent"],
+    ...(instanceId !== undefined && { instanceId }),
     ...(pools && { pools }),
     ...(weight !== undefined && { weight }),
     ...(maxConcurrency !== undefined && { maxConcurrency }),

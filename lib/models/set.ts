@@ -1,48 +1,81 @@
 /**
  * The models of a gateway's config, each a bot on its own socket, started and stopped as the config says.
  *
- * Owns the running bots. What must stay true: an entry that did not change keeps running over a reload.
+ * Owns the running bots. What must stay true: an entry that did not change keeps running over a reload; one that changed or
+ * went away finishes what it is saying, beside its successor; when the gateway stops, what is not finished is left to its
+ * next start.
  */
-import type { Bot } from "../../plugin/client.ts";
+import type { Bot, BotState } from "../../plugin/client.ts";
 import type { Config } from "../config.ts";
 import type { ModelEntry } from "../config/models.ts";
 import type { Log } from "../log.ts";
 import { startModelBot } from "./bot.ts";
 
-type Running = { bot: Bot; as: string };
+type Running = { bot: Bot; as: string; instanceId: string };
 
 /** The token this gateway accepts for the bot. */
 const tokenOf = ({ bots, botTokens }: Config, { id }: ModelEntry): string =>
   bots.get(id)?.tokens[0] ?? botTokens[0] ?? "";
 
+/**
+ * Another for an entry that was edited, so that both can be connected; the same one after a restart, so that it takes its
+ * turns back. Secrets do not count: this is shown to admins.
+ */
+const instanceOf = ({ key: _key, token: _token, ...shown }: ModelEntry): string =>
+  new Bun.CryptoHasher("sha256").update(JSON.stringify(shown)).digest("hex").slice(0, 8);
+
 export const createModels = ({ log, env }: { log: Log; env: Record<string, string | undefined> }) => {
   const running = new Map<string, Running>();
+  /** They finish what they are saying. */
+  const leaving = new Set<Bot>();
   let known: string | undefined;
 
+  const leave = async (bot: Bot): Promise<void> => {
+    leaving.add(bot);
+    await bot.drain();
+    await bot.close();
+    leaving.delete(bot);
+  };
+
+  /** The one before goes when this one is there, so that there is always somebody to ask. */
+  const start = (entry: ModelEntry, url: string, token: string, as: string, before: Running | undefined): void => {
+    const instanceId = instanceOf(entry);
+    let old = before?.bot;
+    if (old) leaving.add(old);
+    const onState = ({ state }: BotState): void => {
+      if (!old || state === "connecting") return;
+      const going = old;
+      old = undefined;
+      if (before?.instanceId !== instanceId) return void leave(going);
+      // Only a secret changed: it is the same instance, and the successor is given its turns.
+      void going.close({ keepTurns: true }).then(() => leaving.delete(going));
+    };
+    running.set(entry.id, { bot: startModelBot({ entry, url, token, log, env, instanceId, onState }), as, instanceId });
+  };
+
   return {
-    /** Starts what is new, stops what is gone, replaces what changed. `url`: this gateway's own address, once it listens. */
+    /** Starts what is new, lets go what is gone, replaces what changed. `url`: this gateway's own address, once it listens. */
     apply: (config: Config, url = known): void => {
       if (url === undefined) return;
       known = url;
-      const wanted = new Map(config.models.map((entry) => [entry.id, entry]));
-      const asOf = (entry: ModelEntry): string => JSON.stringify([entry, tokenOf(config, entry), url]);
-      for (const [id, { bot, as }] of running) {
-        const entry = wanted.get(id);
-        if (entry && asOf(entry) === as) continue;
+      const wanted = new Set(config.models.map(({ id }) => id));
+      for (const [id, { bot }] of running) {
+        if (wanted.has(id)) continue;
         running.delete(id);
-        void bot.close();
+        void leave(bot);
       }
-      for (const [id, entry] of wanted) {
-        if (running.has(id)) continue;
-        const bot = startModelBot({ entry, url, token: tokenOf(config, entry), log, env });
-        running.set(id, { bot, as: asOf(entry) });
+      for (const entry of config.models) {
+        const token = tokenOf(config, entry);
+        const as = JSON.stringify([entry, token, url]);
+        const before = running.get(entry.id);
+        if (before?.as !== as) start(entry, url, token, as, before);
       }
     },
 
     close: async (): Promise<void> => {
-      const bots = [...running.values()];
+      const bots = [...[...running.values()].map(({ bot }) => bot), ...leaving];
       running.clear();
-      await Promise.all(bots.map(({ bot }) => bot.close()));
+      await Promise.all(bots.map((bot) => bot.close({ keepTurns: true })));
     },
   };
 };
