@@ -76,7 +76,13 @@ describe("docs/openapi.json", () => {
   let gateway: Awaited<ReturnType<typeof startGateway>>;
   let bot: Awaited<ReturnType<typeof v1Bot>>;
   beforeAll(async () => {
-    gateway = await startGateway();
+    // Nobody signs in by them here; what they are counted by is answered with its optional fields.
+    const signIn = {
+      feishu: { appId: "a", appSecret: "b" },
+      wecom: { corpId: "c", agentId: 1, secret: "s" },
+      oidc: [{ id: "corp", name: "C", issuer: "https://sso.example.com", clientId: "c" }],
+    };
+    gateway = await startGateway({ publicUrl: "http://127.0.0.1", signIn });
     bot = await v1Bot(gateway.wsUrl, { botId: "echo", token: BOT_TOKEN });
   });
   afterAll(async () => {
