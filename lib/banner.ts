@@ -106,10 +106,7 @@ export const banner = ({ version, config, language, port, addresses, colour, sho
     lines.push(
       "",
       `  ${paint("2", t.openclaw)}`,
-      "    openclaw config set channels.nexus.enabled true",
-      `    openclaw config set channels.nexus.serverUrl "${socket}"`,
-      '    openclaw config set channels.nexus.botId "my-bot"',
-      `    openclaw config set channels.nexus.token "${token}"`,
+      `    openclaw channels add --channel nexus --server-url "${socket}" --bot-id my-bot --token "${token}"`,
       "    openclaw gateway restart",
     );
   }

@@ -137,7 +137,8 @@ describe("the banner", () => {
       "http://localhost:17392",
       "http://192.168.1.5:17392",
       "ws://192.168.1.5:17392/bot-ws",
-      "openclaw config set channels.nexus.enabled true",
+      'openclaw channels add --channel nexus --server-url "ws://192.168.1.5:17392/bot-ws" --bot-id my-bot --token "<',
+      "openclaw gateway restart",
     ])
       expect(text).toContain(part);
     expect(text).not.toContain("SECRET");

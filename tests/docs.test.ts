@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { Glob } from "bun";
+import { banner } from "../lib/banner.ts";
 import { parseConfig } from "../lib/config.ts";
 import { describeConfig } from "../lib/config/describe.ts";
 import { CLOSE, ERRORS } from "../lib/protocol.ts";
@@ -121,6 +122,11 @@ describe.each(READMES)("%s", (file) => {
       const words = command.replace("openclaw ", "").replace(/ (dist\/|"ws:|--bot-id).*$/, "");
       if (words !== "gateway restart") expect(run).toContain(words);
     }
+    // What the terminal says at the start are two of them.
+    const look = { version, port: 1, addresses: [], language: "zh" as const, colour: false };
+    const said = banner({ ...look, config: { host: "0.0.0.0", botTokens: ["x"] } }).match(/openclaw .*$/gm) ?? [];
+    const plain = (command: string) => command.replace(/ --bot-name "[^"]*"/, "").replace(/"[^"]*"/g, '"…"');
+    expect(said.map(plain)).toEqual(shown.slice(1, 3).map(plain));
   });
 
   test("its nginx block is one that nginx reads and says what the whole file says", async () => {
