@@ -19,8 +19,10 @@ import { readTree } from "./ready.ts";
 import { NPM_NAME, npmPackageOf, type Target, TARGETS } from "./targets.ts";
 
 /** Beside the binary in every archive, under the same paths as in the source, so that links between them hold. */
-const BESIDE = ["README.md", "README.en.md", "CHANGELOG.md", "LICENSE"];
-const SERVICE = ["deploy/nexus.service", "deploy/nginx.conf", "deploy/ecosystem.config.cjs"];
+const BESIDE = ["README.md", "README.en.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"];
+const SERVICE = ["nexus.service", "nginx.conf", "ecosystem.config.cjs", "Dockerfile"].map((name) => `deploy/${name}`);
+/** The library for bots of one's own, and the types it names. */
+const CLIENT = ["plugin/client.ts", "lib/protocol.ts"];
 
 /** The compiled name of a file decides some of its bytes: always here, whatever --out says. */
 const STAGE = join(DIST, "stage");
@@ -29,7 +31,7 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 
 const papers = async (): Promise<Entry[]> => {
   const docs = [...new Glob("docs/**/*").scanSync({ cwd: ROOT })].sort();
-  const paths = [...BESIDE, ...SERVICE, ...docs];
+  const paths = [...BESIDE, ...SERVICE, ...CLIENT, ...docs];
   return Promise.all(paths.map(async (path) => ({ path, bytes: await Bun.file(join(ROOT, path)).bytes() })));
 };
 

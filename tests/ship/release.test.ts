@@ -5,8 +5,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { copyFile, mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { Glob } from "bun";
 import { type Target, TARGETS } from "../../deploy/targets.ts";
+import { localLinksOf } from "../harness/markdown.ts";
 import { startProcess } from "../harness/process.ts";
 import { tempDir, within } from "../harness/wait.ts";
 import { checkSignature } from "./macho.ts";
@@ -80,9 +82,13 @@ describe.each(TARGETS.filter(({ platform }) => platform !== "win32"))("the archi
     expect((await Bun.file(binary).stat()).mode & 0o777).toBe(0o755);
     for (const name of ["README.md", "README.en.md", "LICENSE", "CHANGELOG.md", "deploy/nexus.service"])
       expect(`${name} ${existsSync(join(at, name))}`).toBe(`${name} true`);
-    for (const readme of ["README.md", "README.en.md"])
-      for (const [, path] of (await Bun.file(join(at, readme)).text()).matchAll(/\]\(((?:docs|deploy)\/[^)#\s]+)/g))
-        if (!path!.endsWith("Dockerfile")) expect(`${path} ${existsSync(join(at, path!))}`).toBe(`${path} true`);
+    for (const file of new Glob("**/*.md").scanSync({ cwd: at }))
+      for (const link of localLinksOf(await Bun.file(join(at, file)).text()))
+        expect(`${file}: ${link} ${existsSync(join(at, dirname(file), link))}`).toBe(`${file}: ${link} true`);
+    // The library for bots is there with all it names.
+    const client = await Bun.file(join(at, "plugin/client.ts")).text();
+    for (const [, path] of client.matchAll(/from "([^"]+)"/g))
+      expect(`${path} ${existsSync(join(at, "plugin", path!))}`).toBe(`${path} true`);
   });
 });
 
