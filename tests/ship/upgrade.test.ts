@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { chmod, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { schemaOf, schemaOfVersion } from "../golden/make.ts";
 import { v2Bot } from "../harness/bots.ts";
 import { api, PASSWORD } from "../harness/client.ts";
 import { BOT_TOKEN, testConfig } from "../harness/config.ts";
@@ -74,7 +75,7 @@ const restoreGolden = async (name: string): Promise<{ cwd: string; facts: Facts 
   return { cwd, facts };
 };
 
-const schemaOf = (cwd: string): number => {
+const versionOf = (cwd: string): number => {
   const db = new Database(join(cwd, "data", "nexus.db"), { readonly: true });
   const { user_version } = db.query("PRAGMA user_version").get() as { user_version: number };
   db.close();
@@ -88,9 +89,18 @@ const stop = async (running: RunningProcess): Promise<void> => {
 };
 
 describe("upgrading", () => {
+  test("the old store has the schema that its entry of MIGRATIONS still makes: a released one never changes", async () => {
+    const { schema }: Facts = await Bun.file(join(GOLDEN, "schema-1.json")).json();
+    const file = join(folder.path, "as-it-was.db");
+    await Bun.write(file, Bun.gunzipSync(await Bun.file(join(GOLDEN, "schema-1.db.gz")).bytes()));
+    const db = new Database(file, { readonly: true });
+    expect(schemaOf(db)).toEqual(schemaOfVersion(schema));
+    db.close();
+  });
+
   test("a store of schema 1 is migrated; sessions, keys, files and conversations stay, and an open answer goes on", async () => {
     const { cwd, facts } = await restoreGolden("schema-1");
-    expect(schemaOf(cwd)).toBe(facts.schema);
+    expect(versionOf(cwd)).toBe(facts.schema);
     const running = await start({ cwd });
     try {
       const call = api(running.url, facts.token);
@@ -132,7 +142,7 @@ describe("upgrading", () => {
     } finally {
       await stop(running);
     }
-    expect(schemaOf(cwd)).toBeGreaterThan(facts.schema);
+    expect(versionOf(cwd)).toBeGreaterThan(facts.schema);
   }, 60_000);
 
   test("the older program's successor refuses a store that is newer than itself, and leaves it as it is", async () => {
