@@ -111,6 +111,7 @@ else
       run: [...prepare, to, user, work, ...line],
       args: ["--port", "0"],
       config: null,
+      readyMs: 30_000,
     });
     try {
       expect((await useIt(inside.url, await firstSecrets(volume))).content).toBe("echo: hello");
@@ -124,7 +125,7 @@ else
     } finally {
       await inside.stop();
     }
-  }, 30_000);
+  }, 60_000);
 
 const docker = find("docker") && Bun.spawnSync(["docker", "info"], { stdout: "ignore", stderr: "ignore" }).success;
 notRun(

@@ -60,7 +60,7 @@ else
     };
     const secrets = { password: PASSWORD, botToken: BOT_TOKEN };
 
-    test("starts the shipped file; a restart lets an open answer finish; a killed process comes back; stop is orderly", async () => {
+    test("starts the shipped file; a restart lets an open answer finish; a killed process comes back; so does what was saved; stop is orderly", async () => {
       const url = await writeConfig();
       await pm2("start", "ecosystem.config.cjs");
       await healthy(url);
@@ -90,6 +90,14 @@ else
 
       process.kill(second.pid, "SIGKILL");
       await until(async () => (await listed()).pid !== second.pid, 15_000, "another process");
+      await healthy(url);
+      expect((await api(url, token)("GET", "/api/me")).status).toBe(200);
+
+      // What `pm2 startup` makes the machine do when it starts.
+      await pm2("save");
+      await pm2("kill");
+      expect(await fetch(`${url}/health`).catch(() => "nobody")).toBe("nobody");
+      await pm2("resurrect");
       await healthy(url);
       expect((await api(url, token)("GET", "/api/me")).status).toBe(200);
 
@@ -132,3 +140,6 @@ else
       expect(log).not.toContain("stopped_at_once");
     }, 60_000);
   });
+
+// It would write a service into this machine.
+notRun(FILE, "pm2 startup", "needs a machine that systemd has booted");
