@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { unlink } from "node:fs/promises";
 import type { ModelEntry } from "../lib/config/models.ts";
 import { decodeId } from "../lib/ids.ts";
-import { openAi, pieces, startFake, type Answer } from "./models/fake.ts";
+import { openAi, pieces, refusal, startFake, type Answer } from "./models/fake.ts";
 import { KEY, PIXEL, startRig } from "./models/rig.ts";
 
 let rig: Awaited<ReturnType<typeof startRig>>;
@@ -80,4 +80,21 @@ test("a question is asked all the same when an earlier file is gone", async () =
   expect((await rig.ask("and now?", { conversationId })).body.content).toBe("yes");
   const [first] = fake.asked[1]!.body.messages as { content: string }[];
   expect(first!.content).toBe(`keep this\n\n[notes.txt, text/plain, ${words.length} bytes]`);
+});
+
+test("a picture that the model cannot take fails its own question, and none after it", async () => {
+  const sent = (body: Record<string, unknown>): boolean => JSON.stringify(body).includes("image_url");
+  const blind: Answer = ({ body }) =>
+    sent(body)
+      ? refusal(500, { message: "image input is not supported" }, { "x-should-retry": "false" })
+      : pieces([openAi.text("words only"), openAi.finish()]);
+  const fake = await service([blind]);
+  const conversationId = await rig.newConversation();
+  const image = `data:image/png;base64,${PIXEL}`;
+  expect((await rig.ask("look", { conversationId, image })).body.error).toContain("image input is not supported");
+  expect((await rig.ask("then listen", { conversationId })).body.content).toBe("words only");
+  expect(fake.asked.map(({ body }) => sent(body))).toEqual([true, true, false]);
+  expect(fake.asked[2]!.body.messages).toEqual([
+    { role: "user", content: "look\n\nthen listen\n\n[image.png, image/png]" },
+  ]);
 });

@@ -11,7 +11,7 @@ import type { Say, Usage } from "../protocol.ts";
 import { askAnthropic } from "./anthropic.ts";
 import { runCommand } from "./command.ts";
 import { type Asking, askOpenAi } from "./openai.ts";
-import { promptOf } from "./prompt.ts";
+import { promptOf, withoutEarlierPictures } from "./prompt.ts";
 import { ModelError, persist, silenceGuard } from "./upstream.ts";
 
 /** While nothing was said: the person sees that something happens, the gateway that the bot lives. */
@@ -58,17 +58,24 @@ const createThoughts = (turn: Turn) => {
   };
 };
 
+/** A refusal that may be about the pictures of the request: services say so in many ways, some of them with a 500. */
+const mindsPictures = (error: unknown): boolean =>
+  error instanceof ModelError &&
+  (error.code === "model_refused" ||
+    error.code === "model_not_found" ||
+    (error.code === "model_failed" && /image|vision|multi-?modal|mmproj/i.test(error.message)));
+
 const askService = async (turn: Turn, options: ModelBotOptions): Promise<Usage | undefined> => {
   const { entry, log, firstWaitMs } = options;
   const ask = entry.openai === undefined ? askAnthropic : askOpenAi;
-  const prompt = await promptOf(turn, {
+  let prompt = await promptOf(turn, {
     system: entry.system,
     historyTokens: entry.historyTokens ?? HISTORY_TOKENS,
   });
   const stop = typing(turn);
   const think = createThoughts(turn);
   let spoke = false;
-  const attempt = async (): Promise<Usage | undefined> => {
+  const once = async (): Promise<Usage | undefined> => {
     const guard = silenceGuard(turn.signal, entry.timeout ?? MODEL_TIMEOUT_MS);
     const asking: Asking = {
       url: (entry.openai ?? entry.anthropic)!,
@@ -93,6 +100,17 @@ const askService = async (turn: Turn, options: ModelBotOptions): Promise<Usage |
       throw guard.explain(error);
     } finally {
       guard.end();
+    }
+  };
+  const attempt = async (): Promise<Usage | undefined> => {
+    try {
+      return await once();
+    } catch (error) {
+      const plain = spoke || !mindsPictures(error) ? undefined : withoutEarlierPictures(prompt);
+      if (!plain) throw error;
+      // A picture that was once sent to a model without eyes must not end the conversation for good.
+      prompt = plain;
+      return once();
     }
   };
   try {

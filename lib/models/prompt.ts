@@ -7,7 +7,8 @@
  */
 import type { BotError, Turn, TurnAttachment } from "../../plugin/client.ts";
 
-export type Picture = { mime: string; base64: string };
+/** `earlier`: it came with a message before the question. */
+export type Picture = { name: string; mime: string; base64: string; earlier: boolean };
 export type Spoken = { role: "user" | "assistant"; text: string; pictures: Picture[] };
 export type Prompt = { system: string; messages: Spoken[] };
 
@@ -60,7 +61,8 @@ const filesOf = async (turn: Turn, files: readonly TurnAttachment[], room: Room)
     } else {
       room.bytes -= bytes.length;
       room.tokens -= PICTURE_TOKENS;
-      pictures.push({ mime: file.mime, base64: Buffer.from(bytes).toString("base64") });
+      const base64 = Buffer.from(bytes).toString("base64");
+      pictures.push({ name: file.name, mime: file.mime, base64, earlier: false });
     }
   }
   return { pictures, text };
@@ -74,7 +76,7 @@ const earlierFilesOf = async (turn: Turn, files: readonly TurnAttachment[], room
       if (turn.signal.aborted || error.code !== "not_found") throw error;
       return { pictures: [], text: describe(file) };
     });
-    all.pictures.push(...one.pictures);
+    all.pictures.push(...one.pictures.map((picture) => ({ ...picture, earlier: true })));
     all.text += one.text;
   }
   return all;
@@ -115,4 +117,18 @@ export const promptOf = async (
   for (const one of kept) push(messages, one);
   push(messages, { role: "user", text: `${quote}${turn.text}${text}`.trim(), pictures });
   return { system: [...(system ? [system] : []), ...prompts].join("\n\n"), messages };
+};
+
+/** For a model that takes no pictures, or only one: earlier ones by name. Undefined when there are none. */
+export const withoutEarlierPictures = ({ system, messages }: Prompt): Prompt | undefined => {
+  if (!messages.some(({ pictures }) => pictures.some(({ earlier }) => earlier))) return undefined;
+  const plain = messages.map(({ role, text, pictures }) => {
+    const names = pictures.filter(({ earlier }) => earlier).map(({ name, mime }) => `[${name}, ${mime}]`);
+    return {
+      role,
+      text: [text, ...names].filter(Boolean).join("\n\n"),
+      pictures: pictures.filter(({ earlier }) => !earlier),
+    };
+  });
+  return { system, messages: plain };
 };
