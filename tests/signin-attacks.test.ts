@@ -52,6 +52,24 @@ describe("the state", () => {
     expect(rig.feishu.asked("/open-apis/authen/v2/oauth/token")).toBe(asked); // the code went nowhere
   });
 
+  test("of two windows that open at once both come through, and nothing of an attempt stays in the browser", async () => {
+    const browser = createBrowser("feishu");
+    // Both ask before either has an answer, so neither knows of the other's cookie.
+    const begun = await Promise.all([1, 2].map(() => browser.once(`${rig.url}/sign-in/feishu`)));
+    const kept = () => [...browser.cookies(rig.url).keys()].filter((name) => name.startsWith("nexus-browser"));
+    expect(kept()).toHaveLength(2);
+    for (const { headers } of begun) {
+      const back = await browser.go(headers.get("location")!, (url) => url.includes("/callback"));
+      expect((await browser.once(back.url)).status).toBe(302);
+    }
+    expect(kept()).toEqual([]);
+    // Whoever sends a browser here again and again does not fill its cookies.
+    for (let i = 0; i < 12; i++) {
+      await browser.once(`${rig.url}/sign-in/feishu`);
+      expect(kept().length).toBeLessThanOrEqual(5);
+    }
+  });
+
   test("planted by somebody else (login CSRF), it does not sign the victim in as them", async () => {
     const attacker = createBrowser("feishu");
     const planted = await returning(attacker);
@@ -343,8 +361,8 @@ test("what is answered before the page carries the same headers as everything el
 
 test("the cookies of an attempt are HttpOnly, Lax and short, and __Host- on https", async () => {
   const plain = await createBrowser("feishu").once(`${rig.url}/sign-in/feishu`);
-  expect(plain.headers.getSetCookie().map((one) => one.replace(/[0-9a-f]{64}/, "…"))).toEqual([
-    "nexus-browser=…; Path=/; Max-Age=600; HttpOnly; SameSite=Lax",
+  expect(plain.headers.getSetCookie().map((one) => one.replace(/-[0-9a-f]{8}=[0-9a-f]{64}/, "-…=…"))).toEqual([
+    "nexus-browser-…=…; Path=/; Max-Age=600; HttpOnly; SameSite=Lax",
     "nexus-tries=1; Path=/; Max-Age=120; HttpOnly; SameSite=Lax",
   ]);
   const secure = await startGateway(
@@ -352,7 +370,7 @@ test("the cookies of an attempt are HttpOnly, Lax and short, and __Host- on http
     { assets: BLANK },
   );
   const answer = await fetch(`${secure.url}/sign-in/feishu?moved=1`, { redirect: "manual" });
-  for (const cookie of answer.headers.getSetCookie()) expect(cookie).toMatch(/^__Host-nexus-\w+=.*; Secure$/);
+  for (const cookie of answer.headers.getSetCookie()) expect(cookie).toMatch(/^__Host-nexus-[\w-]+=.*; Secure$/);
   await secure.stop();
 });
 

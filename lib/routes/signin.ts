@@ -1,8 +1,8 @@
 /**
  * Signing in by another's word: /sign-in/… for browsers, /api/sign-in for the page, the counts for admins.
  *
- * Owns the two cookies: `nexus-browser` binds an attempt to the browser that began it, `nexus-tries` ends the automatic
- * sign-in of in-app browsers when it keeps failing. People see pages here, never JSON, except the page's own requests.
+ * Owns the two cookies: `nexus-browser-…` binds an attempt to the browser that began it (one each, so that two windows that
+ * open at once do not take each other's), `nexus-tries` ends the automatic sign-in of in-app browsers when it keeps failing. People see pages here, never JSON, except the page's own requests.
  */
 import { readCookie, serialiseCookie } from "../auth.ts";
 import type { Gate } from "../gate.ts";
@@ -25,6 +25,8 @@ const FAILURES = 100;
 const FAILURES_MS = 60_000;
 /** An attempt's five minutes, and as long again. */
 const BROWSER_S = 600;
+/** Attempts one browser has under way; with one more the others are given up, since each is a cookie in every request. */
+const WINDOWS = 5;
 /** How often an in-app browser is sent to sign in by itself within TRIES_S, before it is left on the page. */
 const TRIES = 2;
 const TRIES_S = 120;
@@ -38,8 +40,11 @@ const named = (header: string | null, name: string): string | undefined => {
 };
 
 /** `__Host-` for the same reasons as the session's. */
-const nameOf = (what: "browser" | "tries", secure: boolean): string => `${secure ? "__Host-" : ""}nexus-${what}`;
-const setCookie = (what: "browser" | "tries", value: string, secure: boolean, maxAgeS: number): string =>
+const nameOf = (what: string, secure: boolean): string => `${secure ? "__Host-" : ""}nexus-${what}`;
+/** The cookie of the attempt with this state; its name must not be for others to choose. */
+const bindingOf = (state: string): string | undefined =>
+  /^[0-9a-f]{64}$/.test(state) ? `browser-${state.slice(0, 8)}` : undefined;
+const setCookie = (what: string, value: string, secure: boolean, maxAgeS: number): string =>
   `${nameOf(what, secure)}=${value}; Path=/; Max-Age=${maxAgeS}; HttpOnly; SameSite=Lax${secure ? "; Secure" : ""}`;
 
 const triesOf = (headers: Headers): number =>
@@ -104,10 +109,21 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
       body,
     );
 
-  const browserOf = (call: Call): string | undefined => {
-    const value = named(call.request.headers.get("cookie"), nameOf("browser", call.own.secure));
+  const browserOf = (call: Call, state: string): string | undefined => {
+    const binding = bindingOf(state);
+    const value = binding && named(call.request.headers.get("cookie"), nameOf(binding, call.own.secure));
     return value !== undefined && /^[0-9a-f]{64}$/.test(value) ? value : undefined;
   };
+  /** Ends the attempts of a browser that has too many. */
+  const giveUp = (call: Call): string[] => {
+    const names = (call.request.headers.get("cookie") ?? "").match(/\bnexus-browser-[0-9a-f]{8}(?==)/g) ?? [];
+    return names.length < WINDOWS
+      ? []
+      : names.map((name) => setCookie(name.slice("nexus-".length), "", call.own.secure, 0));
+  };
+  /** Of an attempt that came to its end. */
+  const forget = (call: Call, state: string): string =>
+    setCookie(bindingOf(state) ?? "browser", "", call.own.secure, 0);
 
   /** A handler for people: what is refused becomes a page that says so. */
   const forPeople =
@@ -182,11 +198,12 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
         if (moved) return respond(call, 302, { Location: moved }, []);
         throttle(call);
         const { secure } = call.own;
-        const browser = browserOf(call) ?? randomHex();
+        const browser = randomHex();
         const inApp = flow.inApp(call.request.headers.get("user-agent")) === from;
         const attempt = flow.begin(from, browser, returnPath(call.query("to")));
         const cookies = [
-          setCookie("browser", browser, secure, BROWSER_S),
+          ...giveUp(call),
+          setCookie(bindingOf(attempt.state)!, browser, secure, BROWSER_S),
           setCookie("tries", String(triesOf(call.request.headers) + 1), secure, TRIES_S),
         ];
         if (inApp && from.script && call.query("browser") === null)
@@ -208,8 +225,9 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
         throttle(call);
         const id = call.params.provider ?? "";
         const { searchParams } = new URL(call.request.url);
-        const { user, to } = await arrival(call, id, async () => flow.finish(id, searchParams, browserOf(call)));
-        return respond(call, 302, { Location: to }, [await welcome(call, user, id)]);
+        const state = searchParams.get("state") ?? "";
+        const { user, to } = await arrival(call, id, async () => flow.finish(id, searchParams, browserOf(call, state)));
+        return respond(call, 302, { Location: to }, [await welcome(call, user, id), forget(call, state)]);
       }),
     },
     {
@@ -219,12 +237,13 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
       handle: async (call) => {
         throttle(call);
         const { code, state } = parse(fields({ code: text(1, 4_096), state: text(1, 128) }), await call.body());
-        const browser = call.cookies ? browserOf(call) : undefined;
+        const browser = call.cookies ? browserOf(call, state) : undefined;
         const { user, to } = await arrival(call, "dingtalk", async () =>
           flow.finishInApp("dingtalk", code, state, browser),
         );
         const answer = call.json({ to, user: people.info(user) });
         answer.headers.append("Set-Cookie", await welcome(call, user, "dingtalk"));
+        answer.headers.append("Set-Cookie", forget(call, state));
         return answer;
       },
     },
