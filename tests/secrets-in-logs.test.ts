@@ -98,9 +98,28 @@ const leaks = (output: string, secrets: string[]): string[] =>
     output.includes(secret),
   );
 
-test("the output of the process holds none of it", async () => {
+/** What every refusal says while `run` runs: its body and its headers. */
+const refusalsOf = async <T>(run: () => Promise<T>): Promise<[result: T, refusals: string]> => {
+  const real = globalThis.fetch;
+  const said: string[] = [];
+  const listening = async (...given: Parameters<typeof fetch>): Promise<Response> => {
+    const response = await real(...given);
+    if (response.status >= 400) said.push(`${await response.clone().text()} ${JSON.stringify([...response.headers])}`);
+    return response;
+  };
+  globalThis.fetch = Object.assign(listening, real);
+  try {
+    return [await run(), said.join("\n")];
+  } finally {
+    globalThis.fetch = real;
+  }
+};
+
+test("the output of the process holds none of it, and no refusal repeats any of it", async () => {
   const running = await startProcess({ config: config() });
-  const secrets = await useAll(running.url, running.wsUrl);
+  const [secrets, refusals] = await refusalsOf(() => useAll(running.url, running.wsUrl));
+  expect(refusals.split("\n").length).toBeGreaterThan(5);
+  expect(leaks(refusals, secrets)).toEqual([]);
   running.kill("SIGTERM");
   expect(await running.exited).toBe(0);
   const output = running.stdout() + running.stderr();
