@@ -9,7 +9,7 @@ import { chmod, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { schemaOf, schemaOfVersion } from "../golden/make.ts";
 import { v2Bot } from "../harness/bots.ts";
-import { api, PASSWORD } from "../harness/client.ts";
+import { api, login, PASSWORD } from "../harness/client.ts";
 import { BOT_TOKEN, testConfig } from "../harness/config.ts";
 import { blocksOf } from "../harness/markdown.ts";
 import { type ProcessOptions, type RunningProcess, ROOT, startProcess } from "../harness/process.ts";
@@ -52,6 +52,26 @@ const start = async (options: ProcessOptions): Promise<RunningProcess> => {
   started.push(running);
   return running;
 };
+
+/** Of the README of 1.x. */
+const OF_V1 = `{
+  "port": 17392,
+  "sessionTTL": 86400000,
+  "pingInterval": 30000,
+  "botTimeout": 90000,
+  "botToken": "your-secret-token",
+  "users": {
+    "admin": {
+      "password": "admin123",
+      "displayName": "管理员"
+    },
+    "user1": {
+      "password": "password1",
+      "displayName": "用户1"
+    }
+  }
+}
+`;
 
 const GOLDEN = join(ROOT, "tests/ship/golden");
 
@@ -144,6 +164,30 @@ describe("upgrading", () => {
     }
     expect(versionOf(cwd)).toBeGreaterThan(facts.schema);
   }, 60_000);
+
+  test("the config.json of 1.x, as its README printed it, is all that 1.x leaves: people and bots come in, passwords can be hashed", async () => {
+    const cwd = join(folder.path, "of-1.x");
+    await mkdir(cwd);
+    await Bun.write(join(cwd, "config.json"), OF_V1);
+    const running = await start({ cwd, config: null, args: ["--port", "0"] });
+    try {
+      const { content } = await useIt(running.url, { password: "admin123", botToken: "your-secret-token" });
+      expect(content).toBe("echo: hello");
+      expect(await login(running.url, "user1", "password1")).toStartWith("nxs_");
+      expect(running.stdout()).toContain("nexus user passwd");
+      await sh([...program, "user", "passwd", "user1"], { cwd, env: {}, stdin: "a longer password\n" });
+      await until(
+        async () => (await login(running.url, "user1", "a longer password").catch(() => undefined)) !== undefined,
+        10_000,
+        "the new password to count",
+      );
+      expect(await Bun.file(join(cwd, "config.json")).text()).not.toContain("password1");
+      // The other person's still counts, and so do the settings of the file.
+      expect(await login(running.url, "admin", "admin123")).toStartWith("nxs_");
+    } finally {
+      await stop(running);
+    }
+  }, 30_000);
 
   test("the older program's successor refuses a store that is newer than itself, and leaves it as it is", async () => {
     const { cwd } = await restoreGolden("schema-1");
