@@ -8,9 +8,15 @@ import { storm } from "./storm.ts";
 /** An hour is compared in rounds, so that what goes wrong is told within minutes and memory of the check stays small. */
 const ROUND_S = 300;
 
-const { values } = parseArgs({ options: { minutes: { type: "string" }, seed: { type: "string" } } });
-const minutes = Number(values.minutes ?? 60);
-const seed = Number(values.seed ?? Date.now() % 1_000_000);
+const readArgs = (): { minutes: number; seed: number } => {
+  try {
+    const { values } = parseArgs({ options: { minutes: { type: "string" }, seed: { type: "string" } } });
+    return { minutes: Number(values.minutes ?? 60), seed: Number(values.seed ?? Date.now() % 1_000_000) };
+  } catch {
+    return { minutes: NaN, seed: NaN };
+  }
+};
+const { minutes, seed } = readArgs();
 if (!(minutes > 0) || !Number.isSafeInteger(seed)) {
   console.error("bun run soak [--minutes 60] [--seed 123456]: minutes above 0, the seed a whole number");
   process.exit(2);

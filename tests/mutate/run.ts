@@ -86,8 +86,20 @@ const attempt = async (patch: Patch, folder: string): Promise<Outcome> => {
   }
 };
 
+const readArgs = () => {
+  try {
+    return parseArgs({ options: { only: { type: "string", multiple: true }, jobs: { type: "string" } } }).values;
+  } catch {
+    return undefined;
+  }
+};
+
 const main = async (): Promise<number> => {
-  const { values } = parseArgs({ options: { only: { type: "string", multiple: true }, jobs: { type: "string" } } });
+  const values = readArgs();
+  if (!values) {
+    console.error("bun run mutate [--only D1,S3a] [--jobs 2]");
+    return 2;
+  }
   const only = values.only?.flatMap((one) => one.split(","));
   // `--only D1` is also D1a and D1b.
   const asked = PATCHES.filter(({ id }) => !only || only.some((one) => id === one || id.replace(/[a-z]$/, "") === one));
@@ -116,7 +128,7 @@ const main = async (): Promise<number> => {
       console.log(`${mark} ${patch.id.padEnd(5)} ${patch.breaks} ${paint(2, `(${took}, ${patch.test[0]}: ${say})`)}`);
     }
   };
-  const jobs = Math.max(1, Math.min(Number(values.jobs ?? availableParallelism()), asked.length));
+  const jobs = Math.max(1, Math.min(Number(values.jobs) || availableParallelism(), asked.length));
   await Promise.all(Array.from({ length: jobs }, (_, n) => worker(n)));
   console.log(`\n${((performance.now() - began) / 1000).toFixed(1)} s in all`);
   console.log(`${killed} killed, ${survived} survived`);
