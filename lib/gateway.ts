@@ -37,7 +37,7 @@ import { createSignInDoor } from "./routes/signin.ts";
 import { socketRoutes } from "./routes/socket.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { createSessions, type Sessions } from "./sessions.ts";
-import { serve, urlOf } from "./serve.ts";
+import { createDescriptors, serve, urlOf } from "./serve.ts";
 import { openStore } from "./store.ts";
 import { createStreams } from "./streams.ts";
 import { createSync } from "./sync.ts";
@@ -154,8 +154,20 @@ export const createGateway = async ({
   });
   const addresses = createCounter({ most: () => none(config.limits.connectionsPerAddress) });
 
-  /** Counts a connection toward its address; the returned function takes it back. Rejects `rate_limited`. */
+  const descriptors = createDescriptors(steady);
+  let crowded = 0;
+
+  /** Counts a connection toward its address; the returned function takes it back. Rejects `rate_limited`, `bot_busy`. */
   const enter = ({ address, countsAddress }: Call): (() => void) => {
+    if (descriptors.isFull()) {
+      if ((crowded & (crowded - 1)) === 0) log("warn", "descriptors_full", { refused: crowded + 1 }); // a line per doubling
+      crowded++;
+      const say = {
+        zh: "网关的连接快满了，请稍后再试",
+        en: "The gateway is nearly out of connections, try again shortly",
+      };
+      throw new Reject("bot_busy", say, 5);
+    }
     if (!countsAddress) return () => {};
     const key = addressKey(address);
     if (!addresses.enter(key)) throw new Reject("rate_limited", ERRORS.rate_limited, 15);

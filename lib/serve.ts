@@ -2,6 +2,7 @@
  * The one Bun.serve of a gateway: its routes, the page for every other address, the bot socket, and the limits that belong
  * to connections. Refuses to know what any of them do.
  */
+import { readdirSync, readFileSync } from "node:fs";
 import type { Server } from "bun";
 import { assetResponse, type Assets } from "./assets.ts";
 import type { Bots, SocketData } from "./bots.ts";
@@ -19,6 +20,52 @@ const SOCKET_IDLE_S = 120;
 export const urlOf = (host: string, port: number): string => {
   if (host === "0.0.0.0" || host === "::") return `http://127.0.0.1:${port}`;
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+};
+
+/** Kept for the database, for files on their way, and for newcomers who sign in or ask for /health. */
+const SPARE_DESCRIPTORS = 64;
+/** Counting takes about a microsecond for each, so not for every one who comes; near the limit more often. */
+const RECOUNT_MS = { usual: 1_000, near: 100 };
+
+/** RLIMIT_NOFILE of this process where the system tells it (Linux). */
+const mostDescriptors = (): number | undefined => {
+  try {
+    const told = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "latin1"))?.[1];
+    return told === undefined ? undefined : Number(told);
+  } catch {
+    return undefined;
+  }
+};
+
+/**
+ * Room for one more stream or bot, which stay: at the very limit of descriptors nobody could connect at all, nothing could
+ * be stored in a file, and the runtime would do nothing but try to accept. Elsewhere than on Linux there always is room.
+ */
+export const createDescriptors = (now: () => number): { isFull: () => boolean } => {
+  const most = mostDescriptors();
+  if (most === undefined) return { isFull: () => false };
+  const upto = most - Math.min(SPARE_DESCRIPTORS, Math.floor(most / 4));
+  let held = 0;
+  let countedAt = Number.NEGATIVE_INFINITY;
+  const count = (): number => {
+    try {
+      return readdirSync("/proc/self/fd").length;
+    } catch {
+      return most; // looking takes one too
+    }
+  };
+  return {
+    isFull: () => {
+      const age = now() - countedAt;
+      if (age > RECOUNT_MS.usual || (held >= upto && age > RECOUNT_MS.near)) {
+        held = count();
+        countedAt = now();
+      }
+      if (held >= upto) return true;
+      held++; // whoever is let in now, until the next count
+      return false;
+    },
+  };
 };
 
 /** Listens. `beforePage`: another answer than the page, for in-app browsers that sign in by themselves. */

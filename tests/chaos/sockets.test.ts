@@ -66,7 +66,7 @@ test("five hundred sockets with slow headers, slow bodies or nothing to say end 
   await bot.close();
 }, 60_000);
 
-test("at the limit of file descriptors: who is connected goes on, what needs a file is 503, and all is well when there is room again", async () => {
+test("near the limit of file descriptors newcomers that would stay get 503; at it, who is connected goes on; all is well when there is room again", async () => {
   const limits = { connectionsPerAddress: 0, streamsPerUser: 0, sendsPerMinute: 0 };
   const run = await startProcess({
     run: ["prlimit", "--nofile=160", process.execPath, `${ROOT}/server.ts`],
@@ -88,7 +88,32 @@ test("at the limit of file descriptors: who is connected goes on, what needs a f
     });
   expect((await upload()).status).toBe(201);
 
+  // Whoever would stay is refused before the last descriptor is gone, so that the rest goes on: files, sign-ins, health.
   const stream = `GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`;
+  const answers: string[] = [];
+  const polite = Array.from({ length: 400 }, () => {
+    const one = slow(run.port, stream);
+    one.socket.once("data", (data) => {
+      const head = data.toString("latin1");
+      answers.push(head.slice(9, 12));
+      if (!head.startsWith("HTTP/1.1 503")) return;
+      expect(head).toMatch(/\r\nRetry-After: \d+\r\n/i);
+      one.socket.destroy();
+    });
+    return one;
+  });
+  await until(() => answers.length === 400, 20_000, "an answer to each of 400");
+  const accepted = answers.filter((status) => status === "200").length;
+  expect(answers.filter((status) => status === "503").length).toBe(400 - accepted);
+  expect(accepted).toBeGreaterThan(60);
+  expect(accepted).toBeLessThan(130);
+  expect((await upload()).status).toBe(201);
+  expect(await login(run.url)).toStartWith("nxs_");
+  expect(run.stdout()).toContain("descriptors_full");
+  for (const { socket } of polite) socket.destroy();
+  await until(() => held() < 60, 20_000, "the polite ones to be gone");
+
+  // And at the very limit, by those who do not go.
   const crowd = Array.from({ length: 400 }, () => slow(run.port, stream));
   await until(() => held() >= 160, 10_000, "every descriptor to be taken");
   // Over the connection that was there before.
