@@ -17,14 +17,13 @@ import { createHearing } from "./hear.ts";
 import { createHttp, type Call, type Route } from "./http.ts";
 import { createIndexing } from "./indexing.ts";
 import { createInbox, type Inbox } from "./inbox.ts";
-import { addressKey, createBuckets, createCounter } from "./limits.ts";
+import { createBuckets } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { createModels } from "./models/set.ts";
 import { createOnline } from "./online.ts";
 import { createPeople } from "./people.ts";
 import { createPasswordCheck } from "./passwords.ts";
-import { ERRORS, Reject } from "./protocol.ts";
 import { createQuota } from "./quota.ts";
 import { accountRoutes } from "./routes/account.ts";
 import { adminRoutes } from "./routes/admin.ts";
@@ -37,7 +36,7 @@ import { createSignInDoor } from "./routes/signin.ts";
 import { socketRoutes } from "./routes/socket.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { createSessions, type Sessions } from "./sessions.ts";
-import { createDescriptors, serve, urlOf } from "./serve.ts";
+import { createEntrance, serve, urlOf } from "./serve.ts";
 import { openStore } from "./store.ts";
 import { createStreams } from "./streams.ts";
 import { createSync } from "./sync.ts";
@@ -152,31 +151,7 @@ export const createGateway = async ({
     refillMs: () => (config.limits.sendsPerMinute === 0 ? 0 : 60_000 / config.limits.sendsPerMinute),
     now: steady,
   });
-  const addresses = createCounter({ most: () => none(config.limits.connectionsPerAddress) });
-
-  const descriptors = createDescriptors(steady);
-  let crowded = 0;
-
-  /** Counts a connection toward its address; the returned function takes it back. Rejects `rate_limited`, `bot_busy`. */
-  const enter = ({ address, countsAddress }: Call): (() => void) => {
-    if (descriptors.isFull()) {
-      if ((crowded & (crowded - 1)) === 0) log("warn", "descriptors_full", { refused: crowded + 1 }); // a line per doubling
-      crowded++;
-      const say = {
-        zh: "网关的连接快满了，请稍后再试",
-        en: "The gateway is nearly out of connections, try again shortly",
-      };
-      throw new Reject("bot_busy", say, 5);
-    }
-    if (!countsAddress) return () => {};
-    const key = addressKey(address);
-    if (!addresses.enter(key)) throw new Reject("rate_limited", ERRORS.rate_limited, 15);
-    let left = false;
-    return () => {
-      if (!left) addresses.leave(key);
-      left = true;
-    };
-  };
+  const enter = createEntrance({ config: current, log, now: steady });
 
   /** After any change of who may come in: nobody stays who must not. */
   const recheck = (): void => {

@@ -7,7 +7,10 @@ import type { Server } from "bun";
 import { assetResponse, type Assets } from "./assets.ts";
 import type { Bots, SocketData } from "./bots.ts";
 import type { Config } from "./config.ts";
-import type { Http, Route } from "./http.ts";
+import type { Call, Http, Route } from "./http.ts";
+import { addressKey, createCounter } from "./limits.ts";
+import type { Log } from "./log.ts";
+import { ERRORS, Reject } from "./protocol.ts";
 
 /** Bun's granularity is coarse: 12 s means closed after 12 to 24 s (measured), within the 30 s of PROMISES B5. */
 const IDLE_S = 12;
@@ -27,6 +30,11 @@ const SPARE_DESCRIPTORS = 64;
 /** Counting takes about a microsecond for each, so not for every one who comes; near the limit more often. */
 const RECOUNT_MS = { usual: 1_000, near: 100 };
 
+const NEARLY_FULL = {
+  zh: "网关的连接快满了，请稍后再试",
+  en: "The gateway is nearly out of connections, try again shortly",
+};
+
 /** RLIMIT_NOFILE of this process where the system tells it (Linux). */
 const mostDescriptors = (): number | undefined => {
   try {
@@ -41,7 +49,7 @@ const mostDescriptors = (): number | undefined => {
  * Room for one more stream or bot, which stay: at the very limit of descriptors nobody could connect at all, nothing could
  * be stored in a file, and the runtime would do nothing but try to accept. Elsewhere than on Linux there always is room.
  */
-export const createDescriptors = (now: () => number): { isFull: () => boolean } => {
+const createDescriptors = (now: () => number): { isFull: () => boolean } => {
   const most = mostDescriptors();
   if (most === undefined) return { isFull: () => false };
   const upto = most - Math.min(SPARE_DESCRIPTORS, Math.floor(most / 4));
@@ -65,6 +73,31 @@ export const createDescriptors = (now: () => number): { isFull: () => boolean } 
       held++; // whoever is let in now, until the next count
       return false;
     },
+  };
+};
+
+/**
+ * Counts whoever comes to stay (a stream, a bot's socket) toward its address; the returned function takes it back. Rejects
+ * `rate_limited` beyond connectionsPerAddress, `bot_busy` when the process has nearly no descriptors left.
+ */
+export const createEntrance = ({ config, log, now }: { config: () => Config; log: Log; now: () => number }) => {
+  const addresses = createCounter({ most: () => config().limits.connectionsPerAddress || Infinity });
+  const descriptors = createDescriptors(now);
+  let crowded = 0;
+  return ({ address, countsAddress }: Pick<Call, "address" | "countsAddress">): (() => void) => {
+    if (descriptors.isFull()) {
+      if ((crowded & (crowded - 1)) === 0) log("warn", "descriptors_full", { refused: crowded + 1 }); // a line per doubling
+      crowded++;
+      throw new Reject("bot_busy", NEARLY_FULL, 5);
+    }
+    if (!countsAddress) return () => {};
+    const key = addressKey(address);
+    if (!addresses.enter(key)) throw new Reject("rate_limited", ERRORS.rate_limited, 15);
+    let left = false;
+    return () => {
+      if (!left) addresses.leave(key);
+      left = true;
+    };
   };
 };
 

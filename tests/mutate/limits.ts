@@ -87,9 +87,9 @@ export const LIMITS: readonly Patch[] = [
   {
     id: "B2f",
     breaks: "connections of an address are not counted",
-    file: "lib/gateway.ts",
-    old: "most: () => none(config.limits.connectionsPerAddress)",
-    new: "most: () => none(0 * config.limits.connectionsPerAddress)",
+    file: "lib/serve.ts",
+    old: "most: () => config().limits.connectionsPerAddress || Infinity",
+    new: "most: () => Infinity",
     test: ["tests/bots.test.ts", "connectionsPerAddress refuses the upgrade with 429"],
   },
   {
