@@ -243,7 +243,7 @@ test(`kill -9 at any moment, ${ROUNDS} times: every accepted message is in the h
   } finally {
     await folder.remove();
   }
-}, 150_000);
+}, 280_000);
 
 /** Somebody who is signed in already: sessions survive the kill. */
 const personWith = async (url: string, token: string): Promise<Person> => {
