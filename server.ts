@@ -7,7 +7,7 @@ import { basename, dirname } from "node:path";
 import { banner, lanAddresses } from "./lib/banner.ts";
 import { EXIT, type Io, type ServeOptions } from "./lib/cli/command.ts";
 import { languageOf } from "./lib/cli/language.ts";
-import { untilStopped } from "./lib/cli/lifetime.ts";
+import { isLaunched, untilStopped } from "./lib/cli/lifetime.ts";
 import { createNotify } from "./lib/cli/notify.ts";
 import { explainStart } from "./lib/cli/start.ts";
 import { run, VERSION } from "./lib/cli.ts";
@@ -81,8 +81,7 @@ const serve = async (io: Io, { configPath, port }: ServeOptions): Promise<number
     void notify("STOPPING=1");
     return gateway.drain();
   };
-  const launched = io.env.NEXUS_LAUNCHED === "1";
-  const stopped = untilStopped({ drain, close: () => gateway.close(), log, launched });
+  const stopped = untilStopped({ drain, close: () => gateway.close(), log, launched: isLaunched(io.env) });
   // Ready to be stopped, too: from here on signals are handled.
   void notify("READY=1");
   const code = await stopped;

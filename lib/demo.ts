@@ -12,7 +12,7 @@ import packageJson from "../package.json" with { type: "json" };
 import { newSecret } from "./auth.ts";
 import { banner, lanAddresses } from "./banner.ts";
 import { type Command, type Context, EXIT } from "./cli/command.ts";
-import { untilStopped } from "./cli/lifetime.ts";
+import { isLaunched, untilStopped } from "./cli/lifetime.ts";
 import { PORT_OPTION, portOption } from "./cli/operate.ts";
 import { explainStart } from "./cli/start.ts";
 import { type Config, parseConfig } from "./config.ts";
@@ -135,6 +135,7 @@ const run = async (context: Context): Promise<number> => {
       close: () => gateway.close(),
       log,
       drainMs: DRAIN_MS,
+      launched: isLaunched(env),
     });
     await bot.close();
     return code;

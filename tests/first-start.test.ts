@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { firstStart, removeFirstPassword } from "../lib/config/first.ts";
 import { loadConfig } from "../lib/config/file.ts";
 import { api, login, ROOT, startProcess, tempDir, until, v1Bot, within } from "./harness.ts";
@@ -121,6 +121,37 @@ test("a demo on an English terminal is English, lets another bot in by its token
   }
   expect(demo.shown()).not.toContain("WARN");
 }, 40_000);
+
+test("Ctrl-C at a demo that was started by a script of package.json is one signal, however often it is passed on", async () => {
+  const cwd = await newFolder();
+  const script = `${process.execPath} ${join(ROOT, "server.ts")} demo`;
+  await writeFile(join(cwd, "package.json"), JSON.stringify({ scripts: { inner: script, demo: "bun run inner" } }));
+  let text = "";
+  const child = Bun.spawn([process.execPath, "run", "demo"], {
+    cwd,
+    env: { ...ENV, PATH: `${dirname(process.execPath)}:${ENV.PATH}`, TERM: "dumb" },
+    terminal: {
+      cols: 200,
+      rows: 50,
+      data: (_, bytes) => {
+        text += new TextDecoder().decode(bytes);
+      },
+    },
+  });
+  await until(() => text.includes("按 Ctrl-C 停止"), 15_000, "the banner");
+  const url = /http:\/\/localhost:\d+/.exec(text)![0].replace("localhost", "127.0.0.1");
+  const answer = api(url, await login(url, "admin", /密码\s+(\S+)/.exec(text)![1]!)).stream("/api/chat/stream", {
+    message: "慢一点",
+  });
+  await answer;
+  child.terminal!.write("\x03");
+  // The open answer has its time; a second signal would have ended it at once.
+  await until(async () => (await fetch(`${url}/health`).catch(() => undefined)) === undefined, 15_000, "the end");
+  await within(child.exited, 10_000, "the exit");
+  child.terminal!.close();
+  expect(text).toContain("drain_cut");
+  expect(text).not.toContain("stopped_at_once");
+}, 60_000);
 
 test("without a terminal nothing secret is printed, and one line names the file that holds the password (S12)", async () => {
   const run = await startProcess({ config: null, env: ENV });

@@ -16,7 +16,7 @@ import { createLog, logStyle } from "../log.ts";
 import { startModelBot } from "../models/bot.ts";
 import { type Fault, maybe, type Shape, text } from "../shape.ts";
 import { type Command, type Context, EXIT } from "./command.ts";
-import { untilStopped } from "./lifetime.ts";
+import { isLaunched, untilStopped } from "./lifetime.ts";
 
 const DEFAULT_GATEWAY = "ws://127.0.0.1:17392";
 /** The token of bots, as the examples of the documents have it. */
@@ -179,7 +179,7 @@ const runBots = async (context: Context, { gateway, token, entries }: Wanted): P
     await Promise.all([...bots.values()].map((bot) => bot.drain()));
     await close();
   };
-  const signalled = untilStopped({ drain, close, log, drainMs: DRAIN_MS });
+  const signalled = untilStopped({ drain, close, log, drainMs: DRAIN_MS, launched: isLaunched(env) });
   const code = await Promise.race([signalled, allGone.promise]);
   await close();
   return code;

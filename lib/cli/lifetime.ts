@@ -4,6 +4,7 @@
  * What must stay true (PROMISES F5): the first SIGTERM or SIGINT drains, the second ends the process within a second; an
  * error nobody caught is logged and ends the process in order, since what it left behind cannot be trusted.
  */
+import type { Env } from "../config/secrets.ts";
 import type { Log } from "../log.ts";
 import { EXIT } from "./command.ts";
 
@@ -14,10 +15,14 @@ const DRAIN_MS = 25_000 + CLOSE_MS;
 /** After an unexpected error: enough to store what is open, not enough to look alive. */
 const BROKEN_DRAIN_MS = 5_000;
 /**
- * Behind a launcher (deploy/npm/nexus-gateway.cjs) a signal may come twice: a terminal and PM2 signal every process of a
- * tree, and the launcher passes on what it got. What comes this soon after the first is the same one then.
+ * Behind a launcher (deploy/npm/nexus-gateway.cjs, `bun run`, npx) a signal may come twice or more: a terminal and PM2 signal
+ * every process of a tree, and each launcher passes on what it got. What comes this soon after the first is the same one
+ * then; on a busy machine npm takes its time.
  */
-const SAME_SIGNAL_MS = 100;
+const SAME_SIGNAL_MS = 300;
+
+/** Whether somebody stands between this process and whoever signals it: our launcher, or a script of package.json. */
+export const isLaunched = (env: Env): boolean => env.NEXUS_LAUNCHED === "1" || env.npm_lifecycle_event !== undefined;
 
 const SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
@@ -50,7 +55,7 @@ export const untilStopped = ({
   close(): Promise<unknown> | unknown;
   log: Log;
   drainMs?: number;
-  /** Whether a launcher of ours is between whoever sends signals and this process. */
+  /** Whether one signal may come several times, see isLaunched. */
   launched?: boolean;
   exit?: (code: number) => void;
 }): Promise<number> => {
