@@ -54,6 +54,32 @@ const open = async (options = DESK, user = "admin"): Promise<{ page: Page; conte
   await signIn(page, gate.url, user);
   return { page, context };
 };
+test("the buttons of an older message of one's own can be pressed, and none hangs over another", async () => {
+  const { page, context } = await open();
+  for (let i = 1; i <= 5; i++) {
+    await send(page, `第 ${i} 句`);
+    await finished(page, i);
+  }
+  // The browser skips drawing what is not near the end, and cuts off what hangs out of it.
+  await page.evaluate(`document.querySelector(".scroller").scrollTop = 0`);
+  for (const i of [0, 1, 4]) {
+    const own = page.locator(".msg.user").nth(i);
+    await own.scrollIntoViewIfNeeded();
+    await own.hover();
+    await own.locator('[data-act="edit"]').click({ timeout: 3000 });
+    expect(await page.inputValue("#composer")).toBe(`第 ${i + 1} 句`);
+    await page.keyboard.press("Escape");
+  }
+  const overlaps = await page.evaluate<number>(`(() => {
+    const boxes = [...document.querySelectorAll(".bubble, .msg.user .actions, .msg.bot .head")].map((e) => e.getBoundingClientRect());
+    let n = 0;
+    for (let i = 1; i < boxes.length; i++) if (boxes[i].top < boxes[i - 1].bottom - 1) n++;
+    return n;
+  })()`);
+  expect(overlaps).toBe(0);
+  await context.close();
+});
+
 describe("versions", () => {
   test("an edit makes a new version and keeps the old branch; a quote reaches the bot", async () => {
     const { page, context } = await open();
