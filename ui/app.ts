@@ -56,6 +56,13 @@ const start = async (): Promise<void> => {
     },
   });
 
+  /** What somebody wrote and did not send, when another person takes over. */
+  const forget = (): void => {
+    outbox.clear();
+    composer.forget();
+    for (const begin of ["draft.", "files."]) for (const key of keep.keys(begin)) keep.set(key, undefined);
+  };
+
   const page: Page = {
     api,
     state,
@@ -82,8 +89,7 @@ const start = async (): Promise<void> => {
       api.call("POST", "/api/logout", {}).catch(() => {});
       events.stop();
       api.setToken(undefined);
-      outbox.clear();
-      for (const key of keep.keys("draft.")) keep.set(key, undefined);
+      forget();
       keep.set("user", undefined);
       state.clear();
       state.user = undefined;
@@ -102,14 +108,17 @@ const start = async (): Promise<void> => {
     openTurn: () => transcript.openTurn(),
     lastOwn: () => transcript.lastOwn(),
     lastBot: () => transcript.lastBot(),
+    picked: () => transcript.refresh(),
   });
   await pause();
   const transcript = createTranscript(page, {
     edit: composer.edit,
     quote: composer.quote,
     regenerate: composer.regenerate,
-    pickBot: (id) => composer.pick(id),
+    pickBot: (id) => composer.pick(composer.chosen() === id ? undefined : id),
+    chosenBot: composer.chosen,
     suggest: composer.suggest,
+    reload: () => state.current && void fetchThread(state.current),
   });
   await pause();
   const notify = createNotify(page);
@@ -120,7 +129,7 @@ const start = async (): Promise<void> => {
     actions: (button) => {
       const conversation = state.current ? state.conversations.get(state.current) : undefined;
       if (!conversation) return;
-      sidebar.menuFor(conversation, button, takeAway(page, conversation, transcript.text));
+      sidebar.menuFor(conversation, button, takeAway(page, conversation, transcript));
     },
   });
   const scrim = h("button.scrim", { type: "button", tabindex: -1, hidden: true });
@@ -162,6 +171,13 @@ const start = async (): Promise<void> => {
     markRead();
   };
 
+  const fetchFailed = (): void => {
+    if (state.current !== undefined && state.threads.get(state.current)?.status === "failed")
+      void fetchThread(state.current);
+  };
+  // The stream may have lived through what a short call did not.
+  addEventListener("online", fetchFailed);
+
   function open(id: string | undefined, message?: string): void {
     const changed = id !== state.current;
     state.current = id;
@@ -188,8 +204,7 @@ const start = async (): Promise<void> => {
     fresh: () => {
       const user = state.user?.username;
       if (user && keep.get("user") !== undefined && keep.get("user") !== user) {
-        outbox.clear();
-        for (const key of keep.keys("draft.")) keep.set(key, undefined);
+        forget();
       }
       keep.set("user", user);
       state.listReady = false;
@@ -199,7 +214,10 @@ const start = async (): Promise<void> => {
       if (id !== undefined && state.threads.get(id)?.status !== "loading") void fetchThread(id);
       sidebar.show();
     },
-    connected: () => outbox.flush(),
+    connected: () => {
+      outbox.flush();
+      fetchFailed();
+    },
     stale: (ids) => {
       for (const id of ids) void load.turns(id);
     },

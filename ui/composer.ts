@@ -23,6 +23,10 @@ export type Composer = {
   edit: (message: Message) => void;
   quote: (message: Message) => void;
   pick: (botId: string | undefined) => void;
+  /** Who was chosen here to answer. */
+  chosen: () => string | undefined;
+  /** Another person takes over. */
+  forget: () => void;
   suggest: (text: string) => void;
   /** Sends a question again. */
   regenerate: (question: Message) => void;
@@ -37,6 +41,8 @@ export type ComposerNeeds = {
   openTurn: () => Turn | undefined;
   lastOwn: () => Message | undefined;
   lastBot: () => string | undefined;
+  /** Another bot was chosen. */
+  picked: () => void;
 };
 
 export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
@@ -123,6 +129,7 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
   function pick(botId: string | undefined): void {
     targets.set(here(), botId);
     refresh();
+    needs.picked();
     if (!isTouch()) field.focus();
   }
 
@@ -149,7 +156,10 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     editing = undefined;
     replyTo = undefined;
     drawNotice();
-    if (wasEditing) setValue(keep.get(`draft.${here()}`) ?? "");
+    if (wasEditing) {
+      images.show(here());
+      setValue(keep.get(`draft.${here()}`) ?? "");
+    }
     field.focus();
   }
 
@@ -205,11 +215,13 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
       ...(editing ? { replaces: editing.id } : {}),
       ...(parentId ? { parentId } : {}),
     };
+    images.clear();
+    if (editing) images.show(here());
+    else keep.set(`draft.${here()}`, undefined);
+    const draft = editing ? (keep.get(`draft.${here()}`) ?? "") : "";
     editing = undefined;
     replyTo = undefined;
-    keep.set(`draft.${here()}`, undefined);
-    field.value = "";
-    images.clear();
+    field.value = draft;
     incoming.offer.hidden = true;
     drawNotice();
     changed();
@@ -295,7 +307,9 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
       drawNotice();
       setAttributes(field, { "aria-label": t("composer"), placeholder: t("placeholder") });
       setAttributes(add, { "aria-label": t("addImage"), title: t("addImage") });
+      sendWhenReady = false; // what waits for a picture belongs to where it was written
       field.value = keep.get(`draft.${here()}`) ?? "";
+      images.show(here());
       grow();
       mention.close();
       refresh();
@@ -307,16 +321,22 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
       editing = message;
       replyTo = undefined;
       drawNotice();
+      images.show(`edit.${message.id}`, message.attachments);
       field.focus();
       setValue(message.content);
     },
     quote: (message) => {
-      editing = undefined;
+      if (editing) cancelNotice();
       replyTo = message;
       drawNotice();
       field.focus();
     },
     pick,
+    chosen: target,
+    forget: () => {
+      targets.clear();
+      images.forget();
+    },
     suggest: (text) => {
       setValue(text);
       field.focus();

@@ -3,8 +3,8 @@ import type { BotInfo } from "../lib/protocol.ts";
 import { h } from "./dom.ts";
 import { cleanName, hueOf, sealOf, type Page } from "./page.ts";
 
-/** One bot as a row; also used by the list of bots. */
-export const botRow = (page: Page, bot: BotInfo): HTMLElement => {
+/** One bot as a row; also used by the list of bots. `chosen` only where the choice stays in view. */
+export const botRow = (page: Page, bot: BotInfo, chosen?: boolean): HTMLElement => {
   const name = cleanName(bot.name);
   const notes = [
     bot.busy ? page.t("busy") : page.t("online"),
@@ -12,7 +12,7 @@ export const botRow = (page: Page, bot: BotInfo): HTMLElement => {
   ].filter(Boolean);
   return h(
     "button.bot-row",
-    { type: "button", "data-bot": bot.id },
+    { type: "button", "data-bot": bot.id, "aria-pressed": chosen === undefined ? undefined : String(chosen) },
     h("span.seal", { "data-hue": hueOf(bot.id), "aria-hidden": "true" }, sealOf(name)),
     h(
       "span.bot-text",
@@ -31,7 +31,7 @@ export const botRow = (page: Page, bot: BotInfo): HTMLElement => {
 
 export const createEmpty = (
   page: Page,
-  actions: { pickBot: (botId: string) => void; suggest: (text: string) => void },
+  actions: { pickBot: (botId: string) => void; chosenBot: () => string | undefined; suggest: (text: string) => void },
 ): { element: HTMLElement; draw: (isNew: boolean) => void } => {
   const element = h("div.empty", { hidden: true });
   element.addEventListener("click", (event) => {
@@ -50,7 +50,7 @@ export const createEmpty = (
           ? []
           : bots.length === 0
             ? [h("p.meta-line", {}, page.t("emptyNone"))]
-            : [h("div.bot-rows", {}, ...bots.map((bot) => botRow(page, bot)))]),
+            : [h("div.bot-rows", {}, ...bots.map((bot) => botRow(page, bot, bot.id === actions.chosenBot())))]),
         ...(suggestions.length
           ? [
               h(

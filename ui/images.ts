@@ -1,11 +1,14 @@
 /**
  * Pictures on their way into a message: made smaller here, uploaded, kept in order, each with its own progress and failure.
  *
+ * Every conversation has its own, and what is uploaded is there again after a reload, as its draft is.
+ *
  * Must stay true: orientation is right and the place a photo was taken does not leave the phone (a JPEG is always drawn
  * anew), animations and small PNGs arrive as they are.
  */
 import type { Attachment } from "../lib/protocol.ts";
 import { h } from "./dom.ts";
+import { picture } from "./files.ts";
 import { icon } from "./icons.ts";
 import { cleanName, type Page } from "./page.ts";
 
@@ -15,7 +18,12 @@ const SMALL_PNG = 1_000_000;
 const MAX_BYTES = 1_000_000;
 
 type Entry = {
-  file: File;
+  /** Of the conversation it is for. */
+  key: string;
+  /** Remembered over a reload, once it is uploaded. */
+  kept: boolean;
+  /** Absent for what was uploaded before. */
+  file: File | undefined;
   name: string;
   state: "preparing" | "uploading" | "ready" | "failed";
   blob: Blob | undefined;
@@ -27,10 +35,14 @@ type Entry = {
 export type Images = {
   element: HTMLElement;
   add: (files: Iterable<File>) => void;
+  /** The pictures of another conversation; `given`: those of a message that is being edited, which are not remembered. */
+  show: (key: string, given?: readonly Attachment[]) => void;
   /** "wait": some are still on their way; "failed": one needs a decision; otherwise what to send. */
   take: () => "wait" | "failed" | Attachment[];
   count: () => number;
   clear: () => void;
+  /** Another person takes over. */
+  forget: () => void;
 };
 
 const encode = (canvas: HTMLCanvasElement, quality: number): Promise<Blob> =>
@@ -70,30 +82,54 @@ const prepare = async (file: File): Promise<Blob> => {
   }
 };
 
-/** `changed` is called when anything becomes ready, fails, or is removed. */
+/** An upload that no message names is collected by the gateway after a day. */
+const KEPT_MS = 20 * 3_600_000;
+
+/** `changed` is called when anything of what is shown becomes ready, fails, or is removed. */
 export const createImages = (page: Page, changed: () => void): Images => {
+  const { keep } = page;
   const element = h("div.thumbs", { hidden: true });
-  let entries: Entry[] = [];
+  const strips = new Map<string, Entry[]>();
+  let shown = "new";
+  let keeping = true;
+  const entries = (): Entry[] => strips.get(shown) ?? [];
 
   const update = (): void => {
-    element.hidden = entries.length === 0;
+    element.hidden = entries().length === 0;
     changed();
+  };
+
+  const store = (key: string): void => {
+    const list = (strips.get(key) ?? []).flatMap((entry) => entry.attachment ?? []);
+    keep.set(`files.${key}`, list.length ? JSON.stringify({ at: Date.now(), list }) : undefined);
+  };
+
+  const remove = (entry: Entry): void => {
+    strips.set(
+      entry.key,
+      (strips.get(entry.key) ?? []).filter((e) => e !== entry),
+    );
+    entry.element.remove();
+    if (entry.kept) store(entry.key);
+    if (entry.key === shown) update();
   };
 
   const setState = (entry: Entry, state: Entry["state"]): void => {
     entry.state = state;
     entry.element.dataset.state = state;
-    update();
+    if (entry.key === shown) update();
   };
 
   const upload = async (entry: Entry): Promise<void> => {
+    const { file } = entry;
+    if (!file) return;
     try {
       setState(entry, entry.blob ? "uploading" : "preparing");
       if (!entry.blob) {
-        entry.blob = entry.file.type.startsWith("image/") ? await prepare(entry.file) : entry.file;
+        entry.blob = file.type.startsWith("image/") ? await prepare(file) : file;
         setState(entry, "uploading");
       }
-      const jpeg = entry.blob.type === "image/jpeg" && entry.blob !== entry.file;
+      const jpeg = entry.blob.type === "image/jpeg" && entry.blob !== file;
       const name = jpeg ? `${entry.name.replace(/\.\w+$/, "")}.jpg` : entry.name;
       const answer = await page.api.upload<Attachment | { attachment: Attachment }>(
         "/api/attachments",
@@ -102,13 +138,12 @@ export const createImages = (page: Page, changed: () => void): Images => {
         (part) => entry.bar.style.setProperty("--part", String(part)),
       );
       entry.attachment = "attachment" in answer ? answer.attachment : answer;
+      if (entry.kept && strips.get(entry.key)?.includes(entry)) store(entry.key);
       setState(entry, "ready");
     } catch (error) {
       if (!entry.blob) {
-        entries = entries.filter((e) => e !== entry);
-        entry.element.remove();
+        remove(entry);
         page.toast(page.t("imageBad", { name: entry.name }));
-        update();
         return;
       }
       setState(entry, "failed");
@@ -116,47 +151,78 @@ export const createImages = (page: Page, changed: () => void): Images => {
     }
   };
 
+  const put = (name: string, content: HTMLElement, from: { file?: File; attachment?: Attachment }): Entry => {
+    const bar = h("span.bar", { "aria-hidden": "true" });
+    const close = h(
+      "button.icon.remove",
+      { type: "button", "aria-label": page.t("removeImage", { name }) },
+      icon("close"),
+    );
+    const again = h("button.again", { type: "button", "aria-label": page.t("imageRetry", { name }) }, icon("retry"));
+    const state = from.attachment ? "ready" : "preparing";
+    const box = h("div.thumb", { "data-state": state, title: name }, content, bar, again, close);
+    const entry: Entry = {
+      key: shown,
+      kept: keeping,
+      file: from.file,
+      name,
+      state,
+      blob: undefined,
+      attachment: from.attachment,
+      element: box,
+      bar,
+    };
+    close.addEventListener("click", () => remove(entry));
+    again.addEventListener("click", () => void upload(entry));
+    strips.set(shown, [...entries(), entry]);
+    element.append(box);
+    return entry;
+  };
+
   const add = (files: Iterable<File>): void => {
     for (const file of files) {
-      if (entries.length >= MAX_FILES) {
+      if (entries().length >= MAX_FILES) {
         page.toast(page.t("imageTooMany"));
         break;
       }
-      const name = cleanName(file.name || page.t("imageAlt", { n: entries.length + 1 }));
-      const bar = h("span.bar", { "aria-hidden": "true" });
-      const shown: HTMLElement = file.type.startsWith("image/")
+      const name = cleanName(file.name || page.t("imageAlt", { n: entries().length + 1 }));
+      const content: HTMLElement = file.type.startsWith("image/")
         ? h("img", { alt: name })
         : h("span.file-name", {}, icon("file"), name);
-      const remove = h(
-        "button.icon.remove",
-        { type: "button", "aria-label": page.t("removeImage", { name }) },
-        icon("close"),
-      );
-      const again = h("button.again", { type: "button", "aria-label": page.t("imageRetry", { name }) }, icon("retry"));
-      const box = h("div.thumb", { "data-state": "preparing", title: name }, shown, bar, again, remove);
-      const entry: Entry = {
-        file,
-        name,
-        state: "preparing",
-        blob: undefined,
-        attachment: undefined,
-        element: box,
-        bar,
-      };
-      if (shown instanceof HTMLImageElement) {
+      if (content instanceof HTMLImageElement) {
         const url = URL.createObjectURL(file);
-        shown.onload = () => URL.revokeObjectURL(url);
-        shown.src = url;
+        content.onload = () => URL.revokeObjectURL(url);
+        content.src = url;
       }
-      remove.addEventListener("click", () => {
-        entries = entries.filter((e) => e !== entry);
-        box.remove();
-        update();
-      });
-      again.addEventListener("click", () => void upload(entry));
-      entries.push(entry);
-      element.append(box);
-      void upload(entry);
+      void upload(put(name, content, { file }));
+    }
+    update();
+  };
+
+  const restored = (key: string): Attachment[] => {
+    try {
+      const { at, list } = JSON.parse(keep.get(`files.${key}`) ?? "") as { at: number; list: Attachment[] };
+      return Date.now() - at < KEPT_MS ? list : [];
+    } catch {
+      return [];
+    }
+  };
+
+  const show: Images["show"] = (key, given) => {
+    shown = key;
+    keeping = given === undefined;
+    const known = given ? undefined : strips.get(key);
+    element.replaceChildren(...(known ?? []).map((entry) => entry.element));
+    if (!known) {
+      strips.delete(key);
+      for (const attachment of given ?? restored(key)) {
+        const name = cleanName(attachment.name);
+        const content = attachment.mime.startsWith("image/")
+          ? picture(page, attachment.url, name)
+          : h("span.file-name", {}, icon("file"), name);
+        for (const mark of ["data-act", "data-src"]) content.removeAttribute(mark);
+        put(name, content, { attachment });
+      }
     }
     update();
   };
@@ -164,14 +230,21 @@ export const createImages = (page: Page, changed: () => void): Images => {
   return {
     element,
     add,
-    count: () => entries.length,
+    show,
+    count: () => entries().length,
     take: () => {
-      if (entries.some((entry) => entry.state === "failed")) return "failed";
-      if (entries.some((entry) => entry.state !== "ready")) return "wait";
-      return entries.map((entry) => entry.attachment!);
+      if (entries().some((entry) => entry.state === "failed")) return "failed";
+      if (entries().some((entry) => entry.state !== "ready")) return "wait";
+      return entries().map((entry) => entry.attachment!);
     },
     clear: () => {
-      entries = [];
+      strips.delete(shown);
+      if (keeping) store(shown);
+      element.replaceChildren();
+      update();
+    },
+    forget: () => {
+      strips.clear();
       element.replaceChildren();
       update();
     },

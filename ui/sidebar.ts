@@ -4,6 +4,7 @@
  */
 import type { Conversation, SearchHit } from "../lib/protocol.ts";
 import { createList, h, setAttributes, setText } from "./dom.ts";
+import { picture } from "./files.ts";
 import { icon, logo } from "./icons.ts";
 import { openMenu } from "./menu.ts";
 import { composing, type Page } from "./page.ts";
@@ -259,9 +260,13 @@ export const createSidebar = (page: Page, on: { chosen: () => void; settings: ()
       const mac = /Mac|iPhone|iPad/.test(navigator.platform);
       fresh.replaceChildren(h("span", {}, t("newChat")), h("kbd", { "aria-hidden": "true" }, mac ? "⌘J" : "Ctrl J"));
       list.setAttribute("aria-label", t("conversations"));
+      const { user } = state;
+      const face = user?.avatar ? picture(page, user.avatar, "", 24, 24) : undefined;
+      face?.removeAttribute("data-act");
       gear.replaceChildren(
-        icon("gear"),
-        h("span.gear-name", { dir: "auto" }, state.user?.displayName ?? t("settings")),
+        face ?? icon("gear"),
+        h("span.gear-name", { dir: "auto" }, user?.displayName ?? t("settings")),
+        face ? icon("gear") : "",
       );
       setAttributes(gear, { "aria-label": `${state.user ? `${state.user.displayName} ` : ""}${t("settings")}` });
       search.show();

@@ -33,8 +33,10 @@ export type Transcript = {
   lastBot: () => string | undefined;
   /** The newest message of the person, to recall it. */
   lastOwn: () => Message | undefined;
-  /** All that is shown as Markdown, for copying. */
-  text: () => string;
+  /** The whole conversation as Markdown, for copying; undefined when earlier pages are not here. */
+  text: () => string | undefined;
+  /** Something it shows changed elsewhere. */
+  refresh: () => void;
   atEnd: () => boolean;
 };
 
@@ -43,7 +45,10 @@ export type TranscriptActions = {
   quote: (message: Message) => void;
   regenerate: (question: Message) => void;
   pickBot: (botId: string) => void;
+  chosenBot: () => string | undefined;
   suggest: (text: string) => void;
+  /** Fetches a conversation again that could not be had. */
+  reload: () => void;
 };
 
 const FRAME_MS = 9;
@@ -55,7 +60,9 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   const paint = createPaint();
   const older = h("button.quiet.older", { type: "button", hidden: true });
   const list = h("div.messages");
-  const note = h("p.note", { hidden: true });
+  const noteText = h("span");
+  const again = h("button.quiet", { type: "button", hidden: true });
+  const note = h("p.note", { hidden: true }, noteText, " ", again);
   const empty = createEmpty(page, actions);
   const column = h("div.column", {}, older, list, note, empty.element);
   const scroller = h("div.scroller", { tabindex: 0, role: "log", "aria-live": "off" }, column);
@@ -162,10 +169,10 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     empty.element.hidden = !(ready && items.length === 0);
     if (!empty.element.hidden) empty.draw(state.current === undefined);
     note.hidden = ready || (current?.status === "loading" && items.length > 0);
-    setText(
-      note,
-      current?.status === "missing" ? t("notFound") : current?.status === "failed" ? t("loadFailed") : t("loading"),
-    );
+    const failed = current?.status === "failed";
+    setText(noteText, current?.status === "missing" ? t("notFound") : failed ? t("loadFailed") : t("loading"));
+    setText(again, t("retry"));
+    again.hidden = !failed;
     older.hidden = !current?.next;
     setText(older, t("older"));
     scroller.setAttribute("aria-label", t("transcript"));
@@ -223,6 +230,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   };
   scroller.addEventListener("scroll", maybeOlder, { passive: true });
   older.addEventListener("click", () => void loadOlder(PAGE));
+  again.addEventListener("click", actions.reload);
   latest.addEventListener("click", () => {
     follow.pin();
     updateLatest();
@@ -236,7 +244,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     const asked = last.offsetHeight;
     list.classList.add("reserving");
     scroller.style.setProperty("--view", `${Math.max(0, scroller.clientHeight - 68)}px`);
-    scroller.style.setProperty("--asked", `${asked + 20}px`);
+    scroller.style.setProperty("--asked", `${asked - 6}px`);
     follow.pin();
   };
 
@@ -339,12 +347,16 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       [...state.turns.values()].filter((turn) => turn.conversationId === state.current && !turn.stopped).at(-1),
     lastBot: () => items.filter((item) => item.message.role === "bot").at(-1)?.message.botId,
     lastOwn: () => items.filter((item) => item.message.role === "user" && !item.unsent).at(-1)?.message,
+    refresh: redraw,
     text: () =>
-      items
-        .map(
-          ({ message }) => `**${message.role === "user" ? t("you") : (message.botName ?? "")}**\n\n${message.content}`,
-        )
-        .join("\n\n"),
+      thread()?.next
+        ? undefined
+        : items
+            .map(
+              ({ message }) =>
+                `**${message.role === "user" ? t("you") : (message.botName ?? "")}**\n\n${message.content}`,
+            )
+            .join("\n\n"),
     atEnd: () => follow.pinned(),
   };
 };

@@ -258,6 +258,32 @@ describe("the list", () => {
     await context.close();
   });
 
+  test("copying all takes also what is not on screen", async () => {
+    const { page, context } = await open();
+    await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+    await send(page, "开头");
+    await finished(page);
+    await page.evaluate(`(async () => {
+      const id = location.pathname.slice(3);
+      for (let i = 0; i < 35; i++)
+        await fetch("/api/conversations/" + id + "/messages", {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({ clientId: "all-" + i, content: "第 " + i + " 问" }),
+        });
+    })()`);
+    await finished(page, 36, 20_000);
+    await page.reload();
+    await waitFor(page, `document.querySelectorAll(".msg").length >= 50`);
+    await page.click('.bar [aria-haspopup="menu"]');
+    await page.click('.menu-item:has-text("复制全部")');
+    await page.waitForSelector(".toast");
+    const copied = await page.evaluate<string>("navigator.clipboard.readText()");
+    expect(copied).toContain("开头");
+    expect(copied).toContain("第 34 问");
+    await context.close();
+  }, 40_000);
+
   test("export is a download of the gateway", async () => {
     const { page, context } = await open(DESK, "user1");
     await page.click(".row-link");

@@ -120,7 +120,7 @@ describe("pictures", () => {
     );
     await waitFor(page, `document.querySelectorAll('.thumb[data-state=ready]').length === 9`);
     expect(await textOf(page, ".toast")).toContain("9");
-    await page.reload();
+    for (let i = 0; i < 9; i++) await page.click(".thumb .remove");
     await page.setInputFiles("input[type=file]", [image("坏.png", Buffer.from("no picture"))]);
     await waitFor(page, `document.querySelector(".toast")?.textContent.includes("坏.png")`);
     expect(await page.locator(".thumb").count()).toBe(0);
@@ -130,6 +130,49 @@ describe("pictures", () => {
     await page.unroute("**/api/attachments");
     await page.click(".again");
     await page.waitForSelector('.thumb[data-state="ready"]');
+    await page.context().close();
+  });
+
+  test("they stay with their conversation and are there after a reload; an edit keeps those of the message", async () => {
+    const page = await open();
+    await page.fill("#composer", "一");
+    await page.click(".send");
+    await finished(page);
+    await page.setInputFiles("input[type=file]", [image("甲.png", PIXEL), image("乙.png", PIXEL)]);
+    await waitFor(page, `document.querySelectorAll(".thumb[data-state=ready]").length === 2`);
+    await page.click(".new-chat");
+    expect(await page.locator(".thumb").count()).toBe(0);
+    await page.goBack();
+    expect(await page.locator(".thumb").count()).toBe(2);
+    await page.reload();
+    await waitFor(page, `[...document.querySelectorAll(".thumb img")].filter((i) => i.naturalWidth > 0).length === 2`);
+    await page.click(".thumb:nth-child(2) .remove");
+    await page.reload();
+    await page.waitForSelector(".thumb[data-state=ready]");
+    await page.fill("#composer", "二");
+    await page.click(".send");
+    await finished(page, 2);
+    expect(asked.at(-1)!.attachments.map((file) => file.name)).toEqual(["甲.png"]);
+    expect(await page.locator(".thumb").count()).toBe(0);
+    // The words of a message are changed; what hung on it stays, and so does what was being written meanwhile.
+    await page.fill("#composer", "写到一半");
+    await page.locator(".msg.user").last().hover();
+    await page.locator('.msg.user [data-act="edit"]').last().click();
+    expect(await page.locator(".thumb").count()).toBe(1);
+    await page.fill("#composer", "二，改过");
+    await page.click(".send");
+    await waitFor(page, `document.querySelector(".pager")`);
+    await until(() => asked.at(-1)!.text === "二，改过" || undefined, 5000, "the edit at the bot");
+    expect(asked.at(-1)!.attachments.map((file) => file.name)).toEqual(["甲.png"]);
+    expect(await value(page)).toBe("写到一半");
+    expect(await page.locator(".thumb").count()).toBe(0);
+    // Nothing of it is left for the next person.
+    await page.setInputFiles("input[type=file]", [image("丙.png", PIXEL)]);
+    await page.waitForSelector(".thumb[data-state=ready]");
+    await page.click(".gear");
+    await page.locator("#account-more button").last().click();
+    await page.waitForSelector("#login-submit");
+    expect(await page.evaluate<string[]>("Object.keys(localStorage).filter((k) => /draft|files/.test(k))")).toEqual([]);
     await page.context().close();
   });
 

@@ -176,7 +176,7 @@ describe("following", () => {
     script = (turn) => turn.write(PARAGRAPH.repeat(8));
     await send(page, "先来一篇");
     await finished(page);
-    script = (turn) => drip(turn, PARAGRAPH.repeat(60), 24, 150);
+    script = (turn) => drip(turn, PARAGRAPH.repeat(200), 24, 150);
     await send(page, "再来");
     await waitFor(page, `document.querySelector(".md.streaming")?.textContent.length > 2500`);
     await page.mouse.move(700, 400);

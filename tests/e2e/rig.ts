@@ -38,8 +38,10 @@ export const launch = async (): Promise<Browser> => {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
-      // Pages of the browser's own address bar, which a headless one loads beside ours, and measures with it.
-      "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
+      // The last of these switches counts, so it names again what the driver turns off and matters here; and the pages of
+      // the browser's own address bar, which a headless one loads beside ours.
+      "--disable-features=HttpsUpgrades,PaintHolding,ThirdPartyStoragePartitioning,DestroyProfileOnBrowserClose," +
+        "OptimizationHints,WebUIOmniboxPopup,WebUIOmniboxAimPopup",
     ],
   });
 };

@@ -212,6 +212,30 @@ describe("the connection", () => {
     await folder.remove();
   }, 60_000);
 
+  test("a conversation that could not be fetched comes when the network is back, or on a press", async () => {
+    const context = await browser.newContext(DESK);
+    const { page } = await openPage(context, gate.url);
+    await signIn(page, gate.url);
+    await send(page, "一");
+    await finished(page);
+    await page.goto(gate.url);
+    await page.waitForSelector(".row-link");
+    await page.route("**/messages?limit=*", (route) => route.abort());
+    await page.click(".row-link");
+    await page.waitForSelector(".note button:not([hidden])");
+    await page.unroute("**/messages?limit=*");
+    await page.click(".note button");
+    await waitFor(page, `document.querySelector(".bubble")?.textContent === "一"`);
+    await page.goto(gate.url);
+    await page.waitForSelector(".row-link");
+    await context.setOffline(true);
+    await page.click(".row-link");
+    await page.waitForSelector(".note button:not([hidden])");
+    await context.setOffline(false);
+    await waitFor(page, `document.querySelector(".bubble")?.textContent === "一"`);
+    await context.close();
+  });
+
   test("no bot online is said, and differs from no gateway", async () => {
     const lonely = await gateway();
     const context = await browser.newContext(DESK);
