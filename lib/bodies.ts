@@ -37,38 +37,49 @@ const anyText: Shape<string> = (value, path, faults) => {
   faults.push({ path, say: { zh: "应为文字", en: "text" } });
   return "";
 };
+/** An empty text is none, as v1 took it. */
+const unlessEmpty = <T>(shape: Shape<T>): Shape<T | undefined> => {
+  const one = maybe(shape);
+  return Object.assign(
+    ((value, path, faults) => (value === "" ? undefined : one(value, path, faults))) satisfies Shape<T | undefined>,
+    { optional: true as const },
+  );
+};
 const chatShape = fields({
   message: maybe(anyText),
-  target: maybe(botIdShape),
-  image: maybe(image),
-  conversationId: maybe(id),
-  clientId: maybe(clientId),
+  target: unlessEmpty(botIdShape),
+  image: unlessEmpty(image),
+  conversationId: unlessEmpty(id),
+  clientId: unlessEmpty(clientId),
   attachments,
 });
 
-/** `POST /api/chat` and `/api/chat/stream`. An empty `target` or `image` is none, as v1 took it. */
-export const chatBody = (body: unknown, textChars: number) => {
-  const tidy = typeof body === "object" && body !== null ? withoutEmpty(body as Record<string, unknown>) : body;
-  const { message = "", conversationId, attachments: files, ...rest } = parse(chatShape, tidy);
-  checkLength(message, textChars);
-  notEmpty(message, rest.image !== undefined || (files?.length ?? 0) > 0);
-  return {
-    message,
-    ...rest,
-    attachments: numbers(files),
-    ...(conversationId !== undefined && { conversation: decodeId(conversationId) }),
-  };
+export type ChatBody = {
+  clientId: string | undefined;
+  /** What makes two sends the same send, in the order in which it is digested. */
+  sent: { message: string; target?: string; image?: string; attachments: number[]; conversation?: number };
 };
 
-const withoutEmpty = (body: Record<string, unknown>): Record<string, unknown> => {
-  const { target, image: picture, conversationId, clientId: client } = body;
-  return {
-    ...body,
-    ...(target === "" && { target: undefined }),
-    ...(picture === "" && { image: undefined }),
-    ...(conversationId === "" && { conversationId: undefined }),
-    ...(client === "" && { clientId: undefined }),
+/** `POST /api/chat` and `/api/chat/stream`. An empty `target` or `image` is none, as v1 took it. */
+export const chatBody = (body: unknown, textChars: number): ChatBody => {
+  const {
+    message = "",
+    target,
+    image: picture,
+    conversationId,
+    clientId: client,
+    attachments: files,
+  } = parse(chatShape, body);
+  checkLength(message, textChars);
+  notEmpty(message, picture !== undefined || (files?.length ?? 0) > 0);
+  const sent: ChatBody["sent"] = {
+    message,
+    ...(target !== undefined && { target }),
+    ...(picture !== undefined && { image: picture }),
+    attachments: numbers(files),
   };
+  if (conversationId !== undefined) sent.conversation = decodeId(conversationId);
+  return { clientId: client, sent };
 };
 
 const sendShape = fields({

@@ -124,7 +124,7 @@ export const parseFrame = (json: string, limits: { textChars: number }): BotFram
     case "pong":
       return { type: "pong" };
     case "ack":
-      return { type: "ack", ...parse(ack, raw) };
+      return { type: "ack", id: parse(ack, raw).id };
     case "event":
       return { type: "event", ...parse(event, raw) };
     case "message":

@@ -25,6 +25,7 @@ import { createOnline } from "./online.ts";
 import { createPeople } from "./people.ts";
 import { createPasswordCheck } from "./passwords.ts";
 import { createQuota } from "./quota.ts";
+import { createRoster } from "./roster.ts";
 import { accountRoutes } from "./routes/account.ts";
 import { adminRoutes } from "./routes/admin.ts";
 import { chatRoutes } from "./routes/chat.ts";
@@ -75,7 +76,7 @@ export const createGateway = async ({
   const now = wall ?? Date.now;
   const metrics = createMetrics({ now });
   const log: Log = (level, event, fields) => {
-    metrics.logged(level, event);
+    if (level !== "debug") metrics.logged(level, event); // those are not written, but for who looks for a fault
     write(level, event, fields);
   };
   /** As the file says it; `config` is what holds, with what admins set on the page over it. */
@@ -160,7 +161,8 @@ export const createGateway = async ({
     streams.endWhere((sse) => !people.has(sse.user));
   };
 
-  const waiting = new Set<Call>();
+  const waiting = createRoster<Call>();
+  let waited = 0;
   const gate: Gate = {
     config: current,
     log,
@@ -189,8 +191,9 @@ export const createGateway = async ({
     enter,
     signedIn,
     keepAlive: (call) => {
-      waiting.add(call); // the next look comes well within IDLE_S
-      return () => waiting.delete(call);
+      const place = ++waited;
+      waiting.set(place, call); // the next look comes well within IDLE_S
+      return () => waiting.delete(place);
     },
     access: (call) => ({
       user: call.caller.user,
@@ -240,7 +243,7 @@ export const createGateway = async ({
       fiveSeconds: () => {
         streams.sweep();
         inbox.sweep();
-        for (const call of waiting) call.server.timeout(call.request, WAITING_S);
+        for (const call of waiting.values()) call.server.timeout(call.request, WAITING_S);
         return { conversations: store.conversations.sweep(config.retentionDays) };
       },
       minute: () => {

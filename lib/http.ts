@@ -208,8 +208,9 @@ export const createHttp = (deps: {
   };
 
   const ownOf = (headers: Headers, sender: () => Sender): Own => {
+    const host = headers.get("host") ?? "";
     const proxied = headers.has("x-forwarded-proto") && sender().proxied;
-    const key = `${proxied ? headers.get("x-forwarded-proto") : ""} ${headers.get("host")}`;
+    const key = proxied ? `${headers.get("x-forwarded-proto")} ${host}` : host;
     const known = owns.get(key);
     if (known) return known;
     const own = ownOrigin(headers, config().publicUrl, "http", proxied);

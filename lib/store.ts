@@ -134,6 +134,8 @@ const openDatabase = (file: string, synchronous: "normal" | "full"): Database =>
     db.run("PRAGMA busy_timeout = 5000");
     db.run("PRAGMA cache_size = -16000"); // 16 MB: the hot pages of a busy day
     db.run("PRAGMA temp_store = MEMORY");
+    // 16 MB of log before it is folded into the file: a busy page is copied once for many commits (a fifth of their cost).
+    db.run("PRAGMA wal_autocheckpoint = 4000");
     migrate(db);
     return db;
   } catch (error) {

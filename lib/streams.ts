@@ -8,6 +8,7 @@
  */
 import type { Config } from "./config.ts";
 import { ERRORS, Reject, type Activity, type UserEvent } from "./protocol.ts";
+import { createRoster } from "./roster.ts";
 import { end, openSse, sweepSse, write, type Sse } from "./sse.ts";
 import {
   event,
@@ -35,7 +36,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   const byTurn = new Map<number, Set<TurnReader>>();
   /** How much of each open turn the live user readers were sent. */
   const shown = new Map<number, After>();
-  const dirty = new Set<Readable>();
+  const dirty = createRoster<Readable>();
   let scheduled = false;
   /** Bytes of streams that are closed. */
   let sentBefore = 0;
@@ -117,8 +118,9 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
 
   const flush = (): void => {
     scheduled = false;
-    for (const turn of dirty) flushTurn(turn);
+    const turns = dirty.values();
     dirty.clear();
+    for (const turn of turns) flushTurn(turn);
   };
 
   const pullUser = (reader: UserReader): void => {
@@ -200,14 +202,14 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
 
     /** The turn's text, bot or end changed: its readers are told at the end of this turn of the event loop. */
     touch: (turn: Readable): void => {
-      dirty.add(turn);
+      dirty.set(turn.id, turn);
       if (scheduled) return;
       scheduled = true;
       setImmediate(flush);
     },
 
     activity: (turn: Readable, activity: Activity): void => {
-      if (dirty.delete(turn)) flushTurn(turn); // what was said before it stays before it
+      if (dirty.delete(turn.id)) flushTurn(turn); // what was said before it stays before it
       const bytes = event({ type: "activity", ...activity });
       for (const { sse, dialect, started } of byTurn.get(turn.id) ?? []) {
         // Before `start` only the place in the queue; a response that has not begun asks for that itself.

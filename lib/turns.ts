@@ -1,7 +1,7 @@
 /**
  * The heart: a question and the reply being produced for it, from its start to its one end.
  *
- * Owns the Map of open turns; only this file and turns/ change a turn. What must stay true: the question is committed before
+ * Owns the roster of open turns; only this file and turns/ change a turn. What must stay true: the question is committed before
  * a bot sees it and before anyone is told it was accepted; every turn ends, once, as done, failed or cancelled; the end is
  * told only after it is stored; a bot writes only to turns it was given. Refuses to speak HTTP.
  *
@@ -14,6 +14,7 @@ import type { Metrics } from "./metrics.ts";
 import type { People } from "./people.ts";
 import type { EventFrame, ReplyFrame } from "./protocol.ts";
 import type { Quota } from "./quota.ts";
+import { createRoster } from "./roster.ts";
 import type { Store } from "./store.ts";
 import type { Streams } from "./streams.ts";
 import type { Turn } from "./turn.ts";
@@ -42,7 +43,7 @@ export const createTurns = (deps: {
   now: () => number;
 }) => {
   const { config, store, people, bots, streams, log, now } = deps;
-  const open = new Map<number, Turn>();
+  const open = createRoster<Turn>();
   const countByUser = new Map<string, number>();
 
   const hold = (user: string): void => {
@@ -93,8 +94,8 @@ export const createTurns = (deps: {
     start,
     get: (id: number): Turn | undefined => open.get(id),
     all: (): Iterable<Turn> => open.values(),
-    openOf: (user: string): Turn[] => [...open.values()].filter((turn) => turn.user === user),
-    openIn: (conversation: number): Turn[] => [...open.values()].filter((turn) => turn.conversation === conversation),
+    openOf: (user: string): Turn[] => open.values().filter((turn) => turn.user === user),
+    openIn: (conversation: number): Turn[] => open.values().filter((turn) => turn.conversation === conversation),
     count: (): number => open.size,
     queued: dispatch.queued,
 
@@ -123,7 +124,7 @@ export const createTurns = (deps: {
     pending: dispatch.takeBack,
     joined: (connection: Connection, replaced: Connection | undefined): void => dispatch.returned(connection, replaced),
     left: (connection: Connection): void => {
-      for (const turn of [...open.values()]) if (turn.connection === connection) dispatch.lost(turn, connection);
+      for (const turn of open.values()) if (turn.connection === connection) dispatch.lost(turn, connection);
     },
     roomChanged: dispatch.roomChanged,
 
@@ -141,7 +142,7 @@ export const createTurns = (deps: {
     /** Deadlines; call it about once a second. */
     sweep: (): void => {
       const at = now();
-      for (const turn of [...open.values()]) sweepTurn(turn, at);
+      for (const turn of open.values()) sweepTurn(turn, at);
     },
     /**
      * For the end of the process: stores what was said so far, and lets go of callers that wait for an end. The turns stay

@@ -196,7 +196,9 @@ describe("a bot goes on by seq", () => {
         onFrame: (frame) => {
           if (frame.type !== "ack" || !("seq" in frame)) return;
           acks++;
-          const [row] = peek<{ seq: number; ended_at: number | null }>("SELECT seq, ended_at FROM turns");
+          const [row] = peek<{ seq: number; ended_at: number | null }>(
+            "SELECT max(seq, coalesce((SELECT max(seq) FROM chunks), 0)) AS seq, ended_at FROM turns",
+          );
           const text = peek<{ text: string }>("SELECT text FROM chunks ORDER BY id")
             .map((one) => one.text)
             .join("");

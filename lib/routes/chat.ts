@@ -75,14 +75,19 @@ export const chatRoutes = (gate: Gate): Route[] => {
   const ask = async (call: Call): Promise<Started> => {
     const body = chatBody(await call.body(), config().limits.textChars);
     checkSends(gate, call.caller.user);
-    const { clientId, ...rest } = body;
+    const { clientId, sent } = body;
+    const only = call.caller.key?.bots;
     return turns.start({
-      ...rest,
+      message: sent.message,
+      ...(sent.target !== undefined && { target: sent.target }),
+      ...(sent.image !== undefined && { image: sent.image }),
+      attachments: sent.attachments,
+      ...(sent.conversation !== undefined && { conversation: sent.conversation }),
       user: call.caller.user,
       source: "api",
       requestId: call.requestId(),
-      ...clientOf(clientId, rest),
-      ...onlyBots(call),
+      ...(clientId !== undefined && clientOf(clientId, sent)),
+      ...(only && { onlyBots: only }),
     });
   };
 

@@ -1,6 +1,7 @@
 /**
  * The text of open turns: appended in batches, read back after a restart, pruned once the turns are folded into messages.
- * What must stay true: what is read back is exactly what was appended, in order, of the last generation.
+ * What must stay true: what is read back is exactly what was appended, in order, of the last generation. A piece of text
+ * carries its seq and generation; the turn's own row says them only for what has no text (it was taken, or begins anew).
  */
 import type { StoreBase } from "./base.ts";
 
@@ -22,8 +23,8 @@ const PRUNE_ROWS = 1000;
 export const createChunkLog = ({ db, write }: Pick<StoreBase, "db" | "write">) => {
   const insertChunk = db.prepare("INSERT INTO chunks (turn, generation, seq, text) VALUES (?, ?, ?, ?)");
   const turnSeq = db.prepare("UPDATE turns SET seq = ?, generation = ?, state = 'streaming' WHERE id = ?");
-  const chunksOf = db.prepare<{ generation: number; text: string }, [number]>(
-    "SELECT generation, text FROM chunks WHERE turn = ? ORDER BY id",
+  const chunksOf = db.prepare<{ generation: number; seq: number; text: string }, [number]>(
+    "SELECT generation, seq, text FROM chunks WHERE turn = ? ORDER BY id",
   );
   // From the front to the first chunk of an open turn; CROSS JOIN keeps that order, so the walk ends there.
   const pruneChunks = db.prepare(
@@ -37,17 +38,29 @@ export const createChunkLog = ({ db, write }: Pick<StoreBase, "db" | "write">) =
       write(() => {
         for (const { turn, generation, seq, text } of batch) {
           if (text !== "") insertChunk.run(turn, generation, seq, toStored(text));
-          turnSeq.run(seq, generation, turn);
+          else turnSeq.run(seq, generation, turn);
         }
       }),
 
-    /** What was stored of a turn's reply. */
-    textOf: (turn: { id: number; generation: number }): string =>
-      chunksOf
-        .all(turn.id)
-        .filter((chunk) => chunk.generation === turn.generation)
-        .map((chunk) => fromStored(chunk.text))
-        .join(""),
+    /** What was stored of a turn's reply, and the row as its newest piece says it. */
+    replyOf: <R extends { id: number; generation: number; seq: number; state: string }>(
+      row: R,
+    ): { row: R; text: string } => {
+      const all = chunksOf.all(row.id);
+      const generation = all.reduce((newest, chunk) => Math.max(newest, chunk.generation), row.generation);
+      const current = all.filter((chunk) => chunk.generation === generation);
+      const last = current.at(-1);
+      if (!last) return { row, text: "" };
+      return {
+        row: {
+          ...row,
+          generation,
+          seq: Math.max(row.generation === generation ? row.seq : 0, last.seq),
+          state: "streaming",
+        },
+        text: current.map((chunk) => fromStored(chunk.text)).join(""),
+      };
+    },
 
     /** Drops the chunks of ended turns. Append-only and pruned from the front: cheaper than deleting per turn. */
     prune: async (): Promise<void> => {

@@ -21,6 +21,13 @@ export type Committer = {
   stats(): { commits: number; writes: number; maxMs: number };
 };
 
+/**
+ * A commit begins no sooner than this after the last one began. A single send never waits; in a rush, where there is always
+ * a commit in the last WINDOW_MS, one holds three times as many writes, and a commit costs 170 to 340 µs whatever is in it
+ * (ten pages and more into the WAL, 9 µs each).
+ */
+const WINDOW_MS = 2;
+
 type Waiting = { op: () => unknown; resolve: (value: unknown) => void; reject: (error: unknown) => void };
 
 /** SQLite's own errors (full, read-only, I/O, corrupt) are the disk's; anything else a bug in the write. */
@@ -46,6 +53,8 @@ export const createCommitter = (
   let waiting: Waiting[] = [];
   let scheduled = false;
   let closed = false;
+  /** Of the last commit. */
+  let startedAt = -WINDOW_MS;
   const counts = { commits: 0, writes: 0, maxMs: 0 };
 
   const undo = (): void => {
@@ -80,11 +89,11 @@ export const createCommitter = (
   };
 
   const flush = (): void => {
-    scheduled = false;
+    scheduled = false; // a flush by hand leaves a timer behind, which then finds nothing
     if (waiting.length === 0) return;
     const batch = waiting;
     waiting = [];
-    const startedAt = performance.now();
+    startedAt = performance.now();
     if (!together(batch) && batch.length > 1) for (const one of batch) together([one]);
     counts.commits++;
     counts.writes += batch.length;
@@ -98,7 +107,9 @@ export const createCommitter = (
         waiting.push({ op, resolve: resolve as (value: unknown) => void, reject });
         if (scheduled) return;
         scheduled = true;
-        setImmediate(flush);
+        const rest = WINDOW_MS - (performance.now() - startedAt);
+        if (rest > 0.5) setTimeout(flush, rest);
+        else setImmediate(flush);
       }),
     flush,
     close: () => {

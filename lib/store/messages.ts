@@ -49,13 +49,14 @@ export const createMessageWriter = ({
     `UPDATE conversations SET is_default = $is_default, bot = $bot, title = $title, unread = $unread, leaf = $leaf,
        last_role = $last_role, last_text = $last_text, last_at = $last_at, updated_at = $updated_at, rev = $rev WHERE id = $id`,
   );
-  const touched = new Map<number, ConversationRow>();
+  let touched = new Map<number, ConversationRow>();
   /** Default conversations that were looked up in this transaction, by user and bot. */
-  const defaults = new Map<string, ConversationRow>();
+  let defaults = new Map<string, ConversationRow>();
 
   const reset = (): void => {
-    touched.clear();
-    defaults.clear();
+    // New ones, not cleared: see roster.ts.
+    if (touched.size > 0) touched = new Map();
+    if (defaults.size > 0) defaults = new Map();
   };
   const settle = (): void => {
     for (const row of touched.values()) {

@@ -301,7 +301,7 @@ export const createTurnStore = ({
     get: (id: number): TurnRow | undefined => byId.get(id) ?? undefined,
 
     /** Turns that were open when the process ended, each with the text that was stored of its last generation. */
-    open: (): { row: TurnRow; text: string }[] => openTurns.all().map((row) => ({ row, text: chunks.textOf(row) })),
+    open: (): { row: TurnRow; text: string }[] => openTurns.all().map(chunks.replyOf),
   };
 };
 

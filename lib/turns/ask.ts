@@ -78,20 +78,18 @@ const withFiles = (told: History, stored: History): History => {
 };
 
 export const createAsks = (store: Store, people: People) => {
-  let counted: { of: number; bearers: Map<string, number> } | undefined;
-  /**
-   * How many people go by this name, as display name or as username; counted once per change of who exists, because it is
-   * asked for every chat.
-   */
-  const bearers = (name: string): number => {
-    if (counted?.of !== people.version()) {
-      counted = { of: people.version(), bearers: new Map() };
-      for (const [user, { displayName }] of people.all())
-        for (const one of new Set([foldName(displayName), foldName(user)]))
-          counted.bearers.set(one, (counted.bearers.get(one) ?? 0) + 1);
-    }
-    return counted.bearers.get(foldName(name)) ?? 0;
+  /** Counted once per change of who exists, because it is asked for every chat; `names`: what fromName said. */
+  let counted = { of: -1, bearers: new Map<string, number>(), names: new Map<string, string>() };
+  const count = (): typeof counted => {
+    if (counted.of === people.version()) return counted;
+    counted = { of: people.version(), bearers: new Map(), names: new Map() };
+    for (const [user, { displayName }] of people.all())
+      for (const one of new Set([foldName(displayName), foldName(user)]))
+        counted.bearers.set(one, (counted.bearers.get(one) ?? 0) + 1);
+    return counted;
   };
+  /** How many people go by this name, as display name or as username. */
+  const bearers = (name: string): number => count().bearers.get(foldName(name)) ?? 0;
 
   /** "Ann (bob)" would pass for the form that is given to a second Ann whose username is bob. */
   const looksQualified = (name: string): boolean => {
@@ -101,6 +99,15 @@ export const createAsks = (store: Store, people: People) => {
 
   /** Display names may repeat or imitate; then, and for people made by sign-in, the username goes with them. */
   const fromName = (user: string): string => {
+    const { names } = count();
+    const known = names.get(user);
+    if (known !== undefined) return known;
+    const name = nameFor(user);
+    names.set(user, name);
+    return name;
+  };
+
+  const nameFor = (user: string): string => {
     const entry = people.get(user);
     if (!entry) return user;
     const { displayName } = entry;
@@ -160,7 +167,7 @@ export const createAsks = (store: Store, people: People) => {
     return context.stored ? [...context.before, ...history(turn)] : withFiles(context.before, history(turn));
   };
 
-  const base = (turn: Turn): ChatFrame => ({
+  const v1 = (turn: Turn): ChatFrame => ({
     type: "chat",
     id: turn.key,
     content: turn.ask.preface?.length ? withPreface(turn.ask.preface, turn.ask.content) : turn.ask.content,
@@ -168,22 +175,27 @@ export const createAsks = (store: Store, people: People) => {
     timestamp: turn.createdAt,
   });
 
-  const v2 = (turn: Turn, connection: Connection): ChatFrame => ({
-    ...base(turn),
-    conversationId: turn.conversationKey,
-    userId: turn.user,
-    userName: people.get(turn.user)?.displayName ?? turn.user,
-    source: turn.source,
-    attempt: turn.attempt,
-    ...(turn.requestId !== undefined && { requestId: turn.requestId }),
-    ...(turn.ask.replyTo && { replyTo: turn.ask.replyTo }),
-    ...(connection.caps.has("history") && { content: turn.ask.content, history: before(turn) }),
-  });
+  /** Filled in place: made for every chat, and a spread costs as much as the whole literal. */
+  const v2 = (turn: Turn, connection: Connection): ChatFrame => {
+    const frame = v1(turn);
+    frame.conversationId = turn.conversationKey;
+    frame.userId = turn.user;
+    frame.userName = people.get(turn.user)?.displayName ?? turn.user;
+    frame.source = turn.source;
+    frame.attempt = turn.attempt;
+    if (turn.requestId !== undefined) frame.requestId = turn.requestId;
+    if (turn.ask.replyTo) frame.replyTo = turn.ask.replyTo;
+    if (connection.caps.has("history")) {
+      frame.content = turn.ask.content;
+      frame.history = before(turn);
+    }
+    return frame;
+  };
 
   return {
     /** The frame for this connection. Without files it is made at once; with files they are read first. */
     frame: (turn: Turn, connection: Connection): string | Promise<string> => {
-      const frame = connection.proto === 2 ? v2(turn, connection) : base(turn);
+      const frame = connection.proto === 2 ? v2(turn, connection) : v1(turn);
       if (!turn.hasFiles) return JSON.stringify(frame);
       return addFiles(turn, connection, frame);
     },

@@ -1,11 +1,12 @@
 /**
- * What the parts of turns.ts share: the Map of open turns and the ways to everything around it. Made once in turns.ts.
+ * What the parts of turns.ts share: the open turns and the ways to everything around it. Made once in turns.ts.
  */
 import type { Bots } from "../bots.ts";
 import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Quota } from "../quota.ts";
+import type { Roster } from "../roster.ts";
 import type { Store } from "../store.ts";
 import type { Streams } from "../streams.ts";
 import type { Turn } from "../turn.ts";
@@ -23,7 +24,7 @@ export type Core = {
   log: Log;
   now: () => number;
   /** Only turns.ts writes it; `remember` and `forget` are the ways in and out. */
-  open: Map<number, Turn>;
+  open: Roster<Turn>;
   /**
    * Open turns per user, for the quota, those that are just being stored included. `hold` takes a place, which
    * `forget` gives back with the turn, or `unhold` when no turn came of it.

@@ -278,7 +278,7 @@ export const createDispatch = (
 
     /** A connection joined: orphans it may have, then the queue. */
     returned: (connection: Connection, replaced: Connection | undefined): void => {
-      for (const turn of [...open.values()]) {
+      for (const turn of open.values()) {
         if (turn.ending) continue;
         if (replaced && turn.connection === replaced) {
           release(turn);

@@ -22,6 +22,7 @@ export const createEnds = (
     if (turn.ending) return;
     turn.ending = end;
     turn.state = end.state;
+    textLog.forget(turn);
     dispatch().forget(turn);
     dispatch().release(turn);
     void storeEnd(turn, end);

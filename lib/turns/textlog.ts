@@ -7,6 +7,7 @@
  */
 import type { Bots, Connection } from "../bots.ts";
 import type { Log } from "../log.ts";
+import { createRoster } from "../roster.ts";
 import type { Store } from "../store.ts";
 import type { Turn } from "../turn.ts";
 
@@ -20,7 +21,7 @@ type Batch = { turn: Turn; attempt: number; generation: number; seq: number; tex
 
 export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }) => {
   const { store, bots, log } = deps;
-  const dirty = new Set<Turn>();
+  const dirty = createRoster<Turn>();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let writing: Promise<void> | undefined;
   let refused = false;
@@ -34,9 +35,9 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
   /** What may be written now. A turn whose files are still on their way stays; it is added again when they are there. */
   const take = (): Batch[] => {
     const batch: Batch[] = [];
-    for (const turn of dirty) {
+    for (const turn of dirty.values()) {
       if (turn.storing.size > 0 && !turn.ending) continue;
-      dirty.delete(turn);
+      dirty.delete(turn.id);
       if (turn.ending) continue; // its end holds the whole text
       batch.push({
         turn,
@@ -71,7 +72,7 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
       log("error", "text_not_stored", { turns: batch.length, error: String(error) });
       for (const { turn, attempt, generation, text } of batch) {
         if (turn.attempt === attempt && turn.generation === generation) turn.unlogged = text + turn.unlogged;
-        dirty.add(turn);
+        dirty.set(turn.id, turn);
       }
       return;
     }
@@ -84,7 +85,7 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
     timer = undefined;
     writing ??= write().finally(() => {
       writing = undefined;
-      for (const turn of dirty) if (turn.storing.size === 0) return later();
+      if (dirty.values().some((turn) => turn.storing.size === 0)) later();
     });
     return writing;
   };
@@ -92,7 +93,7 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
   /** `text`: what was appended; undefined: the whole text is new (a replacement). */
   const add = (turn: Turn, text: string | undefined): void => {
     turn.unlogged = text === undefined ? turn.text : turn.unlogged + text;
-    dirty.add(turn);
+    dirty.set(turn.id, turn);
     const large = turn.unlogged.length >= BATCH_CHARS && turn.storing.size === 0;
     if (large && writing === undefined && !refused) void flush();
     else later();
@@ -100,6 +101,10 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
 
   return {
     add,
+    /** It has begun to end, and its end holds the whole text. Kept until the next batch, turns would outlive a collection. */
+    forget: (turn: Turn): void => {
+      dirty.delete(turn.id);
+    },
     ack,
     flush,
     /** The last of it, and nothing after. */
