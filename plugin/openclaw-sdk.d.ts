@@ -125,6 +125,7 @@ declare module "openclaw/plugin-sdk/channel-core" {
               name?: string;
               phase?: string;
               status?: string;
+              progressText?: string;
             }): Progress;
             onCompactionStart(): Progress;
           };

@@ -72,6 +72,27 @@ describe("a turn", () => {
     expect(refused.done?.error?.code).toBe("not_dispatched");
   });
 
+  test("has the words before a tool that came in one piece with it, as they were written", async () => {
+    const { gateway, host } = await setup();
+    host.script(async (run) => {
+      const [first, second] = ["Let me look:\n\n- here", "And there."];
+      run.nextMessage();
+      run.item({ kind: "preamble", phase: "update", progressText: "Let me look: - here" });
+      run.wrote({ role: "assistant", content: [{ type: "text", text: `${first} ` }, { type: "toolCall" }] });
+      run.item({ kind: "preamble", phase: "end", progressText: "Let me look: - here" });
+      run.nextMessage();
+      run.item({ kind: "preamble", phase: "end", progressText: second });
+      run.nextMessage();
+      run.partial("Nothing.");
+      await run.deliver({ text: "Nothing." });
+    });
+    await online(gateway);
+    const turn = gateway.chat("go");
+    await until(() => turn.done);
+    expect(turn.text).toBe("Let me look:\n\n- here\n\nAnd there.\n\nNothing.");
+    expect(turn.events).toEqual([]);
+  });
+
   test("carries the tokens of its own model calls, and of nobody else's", async () => {
     const { gateway, host } = await setup();
     const spent = (input: number, output: number) => ({ role: "assistant", usage: { input, output, cacheRead: 100 } });
@@ -95,7 +116,7 @@ describe("a turn", () => {
     expect(host.listening).toBe(0);
   });
 
-  test("a host whose lock is taken gets the message once more, unless it had begun with it", async () => {
+  test("a host whose lock is taken or whose config changed gets the message once more, unless it had begun with it", async () => {
     const { gateway, host } = await setup();
     const runs: string[] = [];
     host.script(async (run) => {
@@ -103,18 +124,22 @@ describe("a turn", () => {
       const lock = Object.assign(new Error("busy"), { name: "StateDatabaseCoordinatorContentionError" });
       if (run.text === "begun") run.begin();
       if (run.text === "begun" || runs.filter((text) => text === "waits").length === 1) throw lock;
+      if (run.text === "reloads" && runs.filter((text) => text === "reloads").length === 1)
+        throw new Error("prepared model runtime plugin generation was superseded for /somewhere");
       await run.deliver({ text: "after all" });
     });
     await online(gateway);
-    const [waits, begun] = [
+    const [waits, begun, reloads] = [
       gateway.chat("waits", { conversationId: "c1" }),
       gateway.chat("begun", { conversationId: "c2" }),
+      gateway.chat("reloads", { conversationId: "c3" }),
     ];
-    await until(() => waits.done && begun.done);
-    expect([waits.text, begun.done?.error?.code, runs.toSorted()]).toEqual([
+    await until(() => waits.done && begun.done && reloads.done);
+    expect([waits.text, reloads.text, begun.done?.error?.code, runs.toSorted()]).toEqual([
+      "after all",
       "after all",
       "bot_failed",
-      ["begun", "waits", "waits"],
+      ["begun", "reloads", "reloads", "waits", "waits"],
     ]);
   });
 

@@ -59,6 +59,34 @@ describe("one reply out of what a run says", () => {
     expect(text).toBe("Let me look.\n\nFound it.");
   });
 
+  test("words before a tool are in the reply once, streamed whole, in part or not at all, and however late their pieces", () => {
+    const words = "Let me look.\n\n- here";
+    const reply = `${words}\n\nFound it.`;
+    const rest = (t: ReturnType<typeof plugin.createTranscript>) => {
+      t.next();
+      t.partial("Found");
+      t.say("Found it.");
+    };
+    for (const partials of [[], ["Let"], ["Let", words]])
+      for (const late of [[], ["Let"], ["Let me look.", words]])
+        expect(
+          play((t) => {
+            for (const text of partials) t.partial(text);
+            t.whole(words);
+            for (const text of late) t.partial(text);
+            rest(t);
+          }),
+        ).toEqual({ text: reply, replaced: 0, spoke: true });
+    const streamed = play((t) => {
+      t.partial(words);
+      t.next();
+      t.whole(words); // told late
+      rest(t);
+    });
+    expect(streamed.text).toBe(reply);
+    expect(play((t) => void t.whole("NO_REPLY")).text).toBe("");
+  });
+
   test("without streaming, finished messages are joined", () => {
     expect(play((t) => ["One", "Two", "One"].map(t.say)).text).toBe("One\n\nTwo");
   });

@@ -16,8 +16,8 @@ import { admit } from "./access.ts";
 import { CHANNEL, mediaMaxBytes, type NexusAccount } from "./config.ts";
 import { address, person, type Person } from "./identity.ts";
 import { loadFile, receiveFiles } from "./media.ts";
+import { watchRun } from "./run-log.ts";
 import { createTranscript } from "./transcript.ts";
-import { watchUsage } from "./usage.ts";
 
 /** A sign of life while a model thinks or a tool runs: well below the gateway's silence deadline (5 min). */
 const ALIVE_MS = 20_000;
@@ -25,9 +25,13 @@ const ALIVE_MS = 20_000;
 /** Pauses before a message is given to the host again. */
 const AGAIN_MS = [1000, 2000, 4000];
 
-/** The host's own lock was taken before it had begun with the message: a busy machine, right after its start. */
-const isContention = (error: unknown): boolean =>
-  error instanceof Error && error.name === "StateDatabaseCoordinatorContentionError";
+/**
+ * The host could not begin: its own lock was taken (a busy machine, right after its start), or its config changed under it.
+ */
+const isPassing = (error: unknown): boolean =>
+  error instanceof Error &&
+  (error.name === "StateDatabaseCoordinatorContentionError" ||
+    /prepared model runtime .*(?:superseded|not published)/i.test(error.message));
 
 export type InboundLog = { info(text: string): void; warn(text: string): void; error(text: string): void };
 
@@ -91,7 +95,7 @@ export const createInbound = (options: InboundOptions) => {
             return await runTurn({ cfg, turn, who, route, sessionKey, buildEnvelope, isCommand, begin });
           } catch (error) {
             const waitMs = AGAIN_MS[tries];
-            if (began || turn.signal.aborted || waitMs === undefined || !isContention(error)) throw error;
+            if (began || turn.signal.aborted || waitMs === undefined || !isPassing(error)) throw error;
             log.warn(`turn ${turn.id}: the host is busy with itself, once more in ${waitMs} ms`);
             await new Promise((resolve) => setTimeout(resolve, waitMs));
           }
@@ -186,8 +190,8 @@ export const createInbound = (options: InboundOptions) => {
       }
     };
 
-    // A command runs beside an answer of the same session: those tokens are not its own.
-    const spent = isCommand ? undefined : watchUsage(runtime, sessionKey);
+    // A command runs beside an answer of the same session: what is written there is not its own.
+    const watch = isCommand ? undefined : watchRun(runtime, sessionKey);
     let usage: Usage | undefined;
     const dispatched = runtime.channel.inbound.dispatch({
       cfg,
@@ -258,7 +262,10 @@ export const createInbound = (options: InboundOptions) => {
           return true;
         },
         onItemEvent: (item) => {
-          const { name } = item;
+          const { name, progressText } = item;
+          // Words before a tool. Where they come in one piece with it, the host gives no partial text of them.
+          if (item.kind === "preamble" && item.phase === "end" && progressText)
+            return transcript.whole(watch?.written(progressText) ?? progressText);
           const id = item.toolCallId ?? item.itemId;
           const phase = phases.find((known) => known === item.phase);
           // The name alone: titles carry arguments, and who chats is not always who runs the host.
@@ -274,7 +281,7 @@ export const createInbound = (options: InboundOptions) => {
       },
     });
     const result = await dispatched.finally(() => {
-      usage = spent?.stop();
+      usage = watch?.stop();
     });
 
     if (turn.signal.aborted) return;

@@ -22,6 +22,8 @@ export const createTranscript = (sink: TranscriptSink) => {
   /** The segment that is being streamed. */
   let open = "";
   const said = new Set<string>();
+  /** The message that `whole` closed: its partial texts may come late, until the next one begins. */
+  let closed = "";
   const notices: string[] = [];
   const gap = () => (settled === "" || settled.endsWith("\n\n") ? "" : settled.endsWith("\n") ? "\n" : "\n\n");
 
@@ -39,14 +41,35 @@ export const createTranscript = (sink: TranscriptSink) => {
     open = "";
   };
 
+  const next = () => {
+    settle();
+    closed = "";
+  };
+
   return {
     /** The current message so far, whole. */
     partial: (text: string) => {
+      if (open === "" && closed.startsWith(squash(text))) return;
       if (open === "" && (text.trim() === "" || SILENT.startsWith(text.trim()))) return;
       show(text);
     },
     /** Another assistant message begins: what was streamed stays. */
-    next: settle,
+    next,
+    /**
+     * The current message is complete, and goes on with a tool. It may have been streamed, in part or not at all. Returns
+     * whether it is in the reply.
+     */
+    whole: (text: string): boolean => {
+      const words = squash(text);
+      if (words === "" || words === SILENT) return false;
+      // What is open is a beginning of it, or another message, which has its own end.
+      if (!words.startsWith(squash(open))) return false;
+      if (open === "" && said.has(words)) return true;
+      if (squash(open) !== words) show(text.startsWith(open) ? text : open + words.slice(squash(open).length));
+      settle();
+      closed = words;
+      return true;
+    },
     /** A finished message. Returns what of it is in the reply. */
     say: (text: string) => {
       if (text.trim() === "") return;

@@ -95,6 +95,9 @@ test("text before and after a tool is one answer, and the tool is shown while it
     ["ls", "start", undefined],
     ["ls", "end", true],
   ]);
+  // The host tells of such words in another way when they come in one piece with the tool.
+  const atOnce = await alice.chat("TOOL PACE:0", { conversationId: await alice.newConversation() });
+  expect(atOnce.content).toBe(text);
 }, 240_000);
 
 test("two people and two conversations never share a memory", async () => {

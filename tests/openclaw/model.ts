@@ -1,7 +1,7 @@
 /**
  * A fake OpenAI-compatible model for the host: what it answers is written in the person's message.
  *
- * Words it obeys: `SAY:<text>` (that text, in small pieces), `STREAM:<n>` (n numbered words, `PACE:<ms>` between them),
+ * Words it obeys: `SAY:<text>` (that text, in small pieces), `STREAM:<n>` (n numbered words, `PACE:<ms>` between them; 0: all in one piece),
  * `FOREVER` (until the connection is cut), `TOOL` (text, a tool call, text), `MEDIA:<path>` (text with a file),
  * `SEND:<user>` (the message tool, and with `QUIET` not a word after it), `SILENT` (the host's token for no answer, however often it is asked), `FAIL` (HTTP 400), `RECALL` (every earlier message of the session), `LOOK` (what
  * kinds of files it was shown). It keeps every request, so that a test can look at what the host asked.
@@ -108,6 +108,13 @@ export const createModel = () => {
       try {
         yield delta({ role: "assistant", content: "" });
         await gate;
+        // Without a pace it is one piece, text and tool call together, as from a service that does not really stream.
+        if (paceMs === 0) {
+          const calls = call ? delta({ tool_calls: [{ index: 0, ...call }] }) : "";
+          whole = true;
+          yield `${delta({ content: text })}${calls}${delta({}, finish)}${line({ ...base, choices: [], usage })}data: [DONE]\n\n`;
+          return;
+        }
         do {
           for (const piece of text.match(/[\s\S]{1,8}/g) ?? []) {
             yield delta({ content: piece });

@@ -7,7 +7,14 @@
 import { mock } from "bun:test";
 
 type Payload = { text?: string; mediaUrl?: string; mediaUrls?: string[]; isError?: boolean; isStatusNotice?: boolean };
-type Item = { toolCallId?: string; kind?: string; name?: string; phase?: string; status?: string };
+type Item = {
+  toolCallId?: string;
+  kind?: string;
+  name?: string;
+  phase?: string;
+  status?: string;
+  progressText?: string;
+};
 
 /** What a run may do: the plugin's own callbacks, as the host would call them. */
 export type Run = {
