@@ -60,6 +60,8 @@ const spoken = (messages: readonly Said[]): Pick<Said, "role" | "text">[] => {
 export const createThreads = (store: Store, now: () => number) => {
   /** A question is on its way to these: a second request with the same past must not follow it into the middle. */
   const claimed = new Set<number>();
+  /** Digests of what callers were given, until they are stored: the next question may come before that. */
+  const given = new Map<number, string>();
 
   const stopped = (id: number): { question: number; parent: number | null; at: number } | undefined => {
     const reply = store.turns.message(id);
@@ -72,7 +74,7 @@ export const createThreads = (store: Store, now: () => number) => {
     const reply = store.turns.message(row.turn);
     if (reply?.role !== "bot") return false;
     const said = text.trim();
-    if (reply.content.trim() === said || row.said === textDigest(said)) return true;
+    if (reply.content.trim() === said || (given.get(row.turn) ?? row.said) === textDigest(said)) return true;
     // Who stops an answer keeps what arrived until then.
     return reply.state !== "done" && said !== "" && reply.content.startsWith(said);
   };
@@ -145,6 +147,17 @@ export const createThreads = (store: Store, now: () => number) => {
     keys: (owner: string, { earlier, asked, system }: Completion): ThreadKeys => {
       const all = [...earlier, ...asked];
       return { whole: digestOf(owner, all), tail: tailOf(owner, all), system: textDigest(system) };
+    },
+
+    /** The caller of this turn was given this text, which is not what is stored. Rejects when it could not be stored. */
+    gave: async (turn: number, text: string): Promise<void> => {
+      const digest = textDigest(text);
+      given.set(turn, digest);
+      try {
+        await store.threads.said(turn, digest);
+      } finally {
+        given.delete(turn);
+      }
     },
 
     /** Until the returned function is called nobody else finds this conversation. */

@@ -9,7 +9,7 @@ import type { Call, Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { answerText, chunkDialect, openAiError, turnError, wholeAnswer } from "../openai/answer.ts";
 import { type Completion, readCompletion, type Said } from "../openai/request.ts";
-import { createThreads, questionText, textDigest, type Found } from "../openai/threads.ts";
+import { createThreads, questionText, type Found } from "../openai/threads.ts";
 import { Reject } from "../protocol.ts";
 import { SSE_HEADERS } from "../sse.ts";
 import type { Turn } from "../turn.ts";
@@ -140,8 +140,8 @@ export const openAiRoutes = (gate: Gate): Route[] => {
   /** Remembers what the caller was given, where it is not what is stored: it will be sent back as the answer. */
   const remember = (turn: Turn, sent: string): void => {
     if (sent.trim() === turn.text.trim()) return;
-    store.threads
-      .said(turn.id, textDigest(sent))
+    threads
+      .gave(turn.id, sent)
       .catch((error: unknown) => log("warn", "said_not_stored", { turn: turn.key, error: String(error) }));
   };
 
