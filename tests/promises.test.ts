@@ -44,7 +44,7 @@ describe.each([
 test("both languages have the same promises, numbers and tests", async () => {
   for (const name of ["docs/security", "docs/operations"]) {
     const [zh, en] = [await promisesOf(`${name}.md`), await promisesOf(`${name}.en.md`)];
-    const numbers = ({ measured }: Row): string[] => measured.match(/\d[\d.,]*/g) ?? [];
+    const numbers = ({ measured }: Row): string[] => (measured.match(/\d[\d.]*/g) ?? []).sort();
     expect(en.map((row) => [row.id, row.tests, numbers(row)])).toEqual(
       zh.map((row) => [row.id, row.tests, numbers(row)]),
     );
