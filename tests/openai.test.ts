@@ -181,6 +181,7 @@ test("a reader that stops reading for a while gets everything, whole and in orde
   const response = await api(slow.url, await newKey(slow)).stream("/v1/chat/completions", body);
   const reader = response.body!.getReader();
   await reader.read();
+  await until(() => bot.chats.length === 1, 5000, "the bot to be asked");
   const piece = "0123456789abcdef".repeat(4096);
   const pieces = 128;
   for (let i = 0; i < pieces; i++) {
