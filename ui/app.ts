@@ -21,6 +21,7 @@ import type { Theme } from "./settings.ts";
 import { listenForShortcuts } from "./shortcuts.ts";
 import { createSidebar } from "./sidebar.ts";
 import { createState } from "./state.ts";
+import { createTabs } from "./tabs.ts";
 import { takeAway } from "./take-away.ts";
 import { createToast } from "./toast.ts";
 import { createTranscript } from "./transcript.ts";
@@ -221,6 +222,11 @@ const start = async (): Promise<void> => {
     stale: (ids) => {
       for (const id of ids) void load.turns(id);
     },
+    received: (event) => tabs.share(event),
+  });
+  const tabs = createTabs(api.gateway(), {
+    changed: () => events.rest(!tabs.streams()),
+    heard: (event) => state.apply(event),
   });
 
   api.onUnauthorized(() => {

@@ -14,6 +14,8 @@ export type Events = {
   stop: () => void;
   /** Reconnect now, for instance because the network came back. */
   nudge: () => void;
+  /** Gives the stream up, or takes it up where it was. */
+  rest: (on: boolean) => void;
 };
 
 const FIRST_WAIT_MS = 500;
@@ -25,13 +27,19 @@ const CALM_MS = 3000;
 /** Snapshots of open turns follow `hello` at once. */
 const SNAPSHOT_MS = 2000;
 
-/** `onFresh`: connected without history, so everything has to be fetched. `onStale`: these conversations may lack an end. */
+/** `fresh`: connected without history, so everything has to be fetched. `stale`: these conversations may lack an end. */
 export const createEvents = (
   api: Api,
   state: State,
-  on: { fresh: () => void; connected: () => void; stale: (conversationIds: string[]) => void },
+  on: {
+    fresh: () => void;
+    connected: () => void;
+    stale: (conversationIds: string[]) => void;
+    received: (event: UserEvent) => void;
+  },
 ): Events => {
   let running = false;
+  let resting = false;
   let abort: AbortController | undefined;
   let wake: (() => void) | undefined;
   let lastId: string | undefined;
@@ -100,6 +108,7 @@ export const createEvents = (
     if (state.link !== "online") setLink("online");
     if (!state.apply(event)) gap();
     if (id) lastId = id;
+    on.received(event);
   };
 
   const connect = async (): Promise<void> => {
@@ -135,6 +144,10 @@ export const createEvents = (
 
   const loop = async (): Promise<void> => {
     while (running) {
+      if (resting) {
+        await pause(SILENCE_MS);
+        continue;
+      }
       let wait = FIRST_WAIT_MS;
       try {
         await connect();
@@ -146,6 +159,7 @@ export const createEvents = (
         if (error instanceof ApiError && error.retryAfter) wait = error.retryAfter * 1000;
       }
       if (!running) return;
+      if (resting) continue;
       trouble();
       const backoff = Math.min(MAX_WAIT_MS, wait * 2 ** Math.min(failures, 10));
       failures++;
@@ -185,5 +199,15 @@ export const createEvents = (
       wake?.();
     },
     nudge,
+    rest: (next) => {
+      if (resting === next) return;
+      resting = next;
+      failures = 0;
+      if (next) {
+        clearTimeout(calm);
+        clearTimeout(snapshotTimer);
+        abort?.abort();
+      } else wake?.();
+    },
   };
 };

@@ -165,6 +165,59 @@ describe("messages nobody asked for", () => {
   });
 });
 
+test("eight tabs on plain http: the one looked at works, the hidden ones give their connections back and still count", async () => {
+  const context = await browser.newContext(DESK);
+  const open = new Set<unknown>();
+  const tab = async (): Promise<Page> => {
+    const { page } = await openPage(context, gate.url);
+    await page.addInitScript(`(() => {
+      let state = "visible";
+      Object.defineProperty(document, "visibilityState", { get: () => state });
+      window.__look = (next) => { state = next; document.dispatchEvent(new Event("visibilitychange")); };
+    })()`);
+    page.on("request", (request) => request.url().endsWith("/api/events") && open.add(request));
+    page.on("requestfailed", (request) => open.delete(request));
+    page.on("requestfinished", (request) => open.delete(request));
+    return page;
+  };
+  const first = await tab();
+  await signIn(first, gate.url);
+  const tabs = [first];
+  for (let i = 1; i < 8; i++) {
+    await tabs.at(-1)!.evaluate("__look('hidden')");
+    const next = await tab();
+    await next.goto(gate.url);
+    await next.waitForSelector('.status[data-link="online"]');
+    tabs.push(next);
+  }
+  await until(() => open.size <= 3 || undefined, 5000, "three streams at most");
+  script = (turn) => turn.write(`回：${turn.text}`);
+  const last = tabs.at(-1)!;
+  await send(last, "还能用吗");
+  await finished(last);
+  expect(await textOf(last, ".md")).toBe("回：还能用吗");
+  const conversationId = last.url().split("/c/")[1]!;
+  const unread = `fetch("/api/conversations/${conversationId}").then((r) => r.json()).then((c) => c.unread)`;
+  await until(async () => (await last.evaluate<number>(unread)) === 0, 5000, "the answer to count as read");
+  await last.click(".new-chat");
+  // Other conversations of this person may count already.
+  const counted = `Number(/^\\((\\d+)/.exec(document.title)?.[1] ?? 0)`;
+  const before = await last.evaluate<number>(counted);
+  await helper.send({ conversationId }, "主动的一句");
+  for (const one of tabs) await waitFor(one, `${counted} === ${before + 1}`);
+  // Looked at again, the first takes up its stream where it was.
+  await last.evaluate("__look('hidden')");
+  await first.evaluate("__look('visible')");
+  await first.click(`.row-link[href="/c/${conversationId}"]`);
+  await waitFor(first, `[...document.querySelectorAll(".md")].at(-1)?.textContent === "主动的一句"`);
+  await send(first, "再来");
+  await finished(first, 3);
+  for (const one of tabs) await waitFor(one, `${counted} === ${before}`);
+  await until(() => open.size <= 3 || undefined, 5000, "three streams at most");
+  expect(await first.getAttribute(".status", "data-link")).toBe("online");
+  await context.close();
+}, 60_000);
+
 test("printing shows the conversation only", async () => {
   const { page, context } = await open();
   await send(page, "打印");
