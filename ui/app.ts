@@ -250,6 +250,7 @@ const start = async (): Promise<void> => {
   state.on("thread", (id) => {
     if (id !== state.current) return;
     composer.refresh();
+    queueMicrotask(composer.refresh); // and when it is drawn, for who answers now
     const turn = transcript.openTurn();
     if (turn && turn.turnId !== replying) {
       replying = turn.turnId;

@@ -13,6 +13,7 @@ import {
   type Page,
   PHONE,
   signIn,
+  sleep,
   textOf,
   type Turn,
   waitFor,
@@ -25,9 +26,10 @@ const ends: (() => Promise<unknown>)[] = [];
 
 beforeAll(async () => {
   gate = await gateway();
-  const answer = (turn: Turn): void => {
+  const answer = (turn: Turn): Promise<void> | undefined => {
     asked.push(turn);
     turn.write(`好的：${turn.text}`);
+    if (turn.text === "慢慢说") return sleep(800);
   };
   for (const [id, botName] of [
     ["alpha", "Alpha"],
@@ -292,6 +294,30 @@ describe("mentions", () => {
     await page.keyboard.press("Enter");
     await finished(page);
     expect(await textOf(page, ".msg.bot .name")).toBe("Two Words");
+    // Whoever answered last answers next, and the button says so while the answer is still written.
+    await page.fill("#composer", "@Alpha 慢慢说");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".msg.bot[data-state=streaming] .md p");
+    expect(await textOf(page, ".bot-chip")).toBe("Alpha");
+    await finished(page, 2);
+    await page.context().close();
+  });
+
+  test("in an empty conversation a tap on a bot chooses it, shows it, and takes it back", async () => {
+    const page = await open(PHONE);
+    const row = page.locator('.bot-row[data-bot="gamma"]');
+    expect(await row.getAttribute("aria-pressed")).toBe("false");
+    await row.tap();
+    await page.waitForSelector('.bot-row[data-bot="gamma"][aria-pressed="true"]');
+    expect(await textOf(page, ".bot-chip")).toBe("伽马");
+    await row.tap();
+    await page.waitForSelector('.bot-row[data-bot="gamma"][aria-pressed="false"]');
+    expect(await textOf(page, ".bot-chip")).toBe("自动");
+    await row.tap();
+    await page.fill("#composer", "在吗");
+    await page.tap(".send");
+    await finished(page);
+    expect(await textOf(page, ".msg.bot .name")).toBe("伽马");
     await page.context().close();
   });
 });
