@@ -9,7 +9,7 @@
 import type { Config } from "./config.ts";
 import { ERRORS, Reject, type Activity, type UserEvent } from "./protocol.ts";
 import { createRoster } from "./roster.ts";
-import { end, openSse, sweepSse, write, type Sse } from "./sse.ts";
+import { bodyOf, end, sseFields, sweepSse, write, type Owner, type Sse } from "./sse.ts";
 import {
   event,
   NATIVE,
@@ -26,14 +26,15 @@ import {
 const LIFE_MS = 30 * 60_000;
 const JITTER = 0.25;
 
-type UserReader = { sse: Sse; user: string; live: boolean; catchUp: Iterator<string> };
+type UserReader = Sse & { live: boolean; catchUp: Iterator<string> };
 
 export const createStreams = (deps: { config: () => Config; now: () => number }) => {
   const { config, now } = deps;
   const all = new Set<Sse>();
   const byUser = new Map<string, Set<UserReader>>();
   const countByUser = new Map<string, number>();
-  const byTurn = new Map<number, Set<TurnReader>>();
+  /** The first of each turn's readers; nearly every turn has one. */
+  const byTurn = new Map<number, TurnReader>();
   /** How much of each open turn the live user readers were sent. */
   const shown = new Map<number, After>();
   const dirty = createRoster<Readable>();
@@ -60,7 +61,8 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     else countByUser.set(sse.user, left);
   };
 
-  const open = (access: Access, lives: boolean, ready: () => void, gone: () => void) => {
+  /** Counts a stream of this user, or gives back what its access took and rejects `rate_limited`. */
+  const open = (access: Access, lives: boolean, owner: Owner): Sse => {
     try {
       checkRoom(access.user);
     } catch (error) {
@@ -69,26 +71,13 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     }
     countByUser.set(access.user, (countByUser.get(access.user) ?? 0) + 1);
     const endsAt = lives ? now() + LIFE_MS * (1 + JITTER * (2 * Math.random() - 1)) : Infinity;
-    const opened = openSse({
-      user: access.user,
-      access: access.access,
-      endsAt,
-      now,
-      ready,
-      gone: () => {
-        dismiss(opened.sse);
-        access.release();
-        gone();
-      },
-    });
-    all.add(opened.sse);
-    return opened;
+    return sseFields({ user: access.user, access: access.access, release: access.release, endsAt, owner });
   };
 
   // ── everything of a user ────────────────────────────────────────────────────────────────────────────────────────
 
   const toUser = (user: string, bytes: string): void => {
-    for (const reader of byUser.get(user) ?? []) if (reader.live) write(reader.sse, bytes, now());
+    for (const reader of byUser.get(user) ?? []) if (reader.live) write(reader, bytes, now());
   };
 
   const showToUser = (turn: Readable): void => {
@@ -108,8 +97,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   };
 
   const flushTurn = (turn: Readable): void => {
-    const readers = byTurn.get(turn.id);
-    if (readers) pumpShared(turn, readers, now());
+    pumpShared(turn, byTurn.get(turn.id), now());
     // The end is the stored `message`, which holds the whole text: nothing of it is said after that.
     if (turn.ended) shown.delete(turn.id);
     else if (byUser.has(turn.user)) showToUser(turn);
@@ -124,11 +112,43 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   };
 
   const pullUser = (reader: UserReader): void => {
-    while (!reader.live && !reader.sse.blocked && !reader.sse.closed) {
+    while (!reader.live && !reader.blocked && !reader.closed) {
       const next = reader.catchUp.next();
       if (next.done) reader.live = true;
-      else write(reader.sse, next.value, now());
+      else write(reader, next.value, now());
     }
+  };
+
+  const ofTurns: Owner = {
+    now,
+    ready: (reader: TurnReader): void => {
+      // The head of a response leaves with its first byte: who has nothing to catch up must not wait for a heartbeat.
+      if (!reader.greeted) write(reader, ":\n\n", now());
+      reader.greeted = true;
+      pumpTurn(reader, now());
+    },
+    gone: (reader: TurnReader): void => {
+      dismiss(reader);
+      const { id } = reader.turn;
+      const first = byTurn.get(id);
+      if (first !== reader) {
+        let one = first;
+        while (one && one.next !== reader) one = one.next;
+        if (one) one.next = reader.next;
+      } else if (reader.next) byTurn.set(id, reader.next);
+      else byTurn.delete(id);
+    },
+  };
+
+  const ofUsers: Owner = {
+    now,
+    ready: (reader: UserReader): void => pullUser(reader),
+    gone: (reader: UserReader): void => {
+      dismiss(reader);
+      const readers = byUser.get(reader.user);
+      readers?.delete(reader);
+      if (readers?.size === 0) byUser.delete(reader.user);
+    },
   };
 
   return {
@@ -147,57 +167,31 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
       dialect: Dialect = NATIVE,
     ): ReadableStream => {
       const reader: TurnReader = {
-        ...access,
+        ...open(access, lives, ofTurns),
+        lang: access.lang,
         turn,
         dialect,
-        sse: undefined as unknown as Sse,
+        next: byTurn.get(turn.id),
         generation: after?.generation ?? 0,
         offset: after?.offset ?? 0,
+        greeted: after === undefined,
         started: after !== undefined,
         files: turn.attachments,
         filesSent: 0,
       };
-      // The head of a response leaves with its first byte: who has nothing to catch up must not wait for a heartbeat.
-      let greeted = after === undefined;
-      const { sse, body } = open(
-        access,
-        lives,
-        () => {
-          if (!greeted) write(sse, ":\n\n", now());
-          greeted = true;
-          pumpTurn(reader, now());
-        },
-        () => {
-          const readers = byTurn.get(turn.id);
-          readers?.delete(reader);
-          if (readers?.size === 0) byTurn.delete(turn.id);
-        },
-      );
-      reader.sse = sse;
-      const readers = byTurn.get(turn.id);
-      if (readers) readers.add(reader);
-      else byTurn.set(turn.id, new Set([reader]));
-      return body;
+      all.add(reader);
+      byTurn.set(turn.id, reader);
+      return bodyOf(reader);
     },
 
     /** A stream of everything of a user. `catchUp` yields what it missed, lazily; then it is live. Rejects `rate_limited`. */
     openUser: (access: Access, catchUp: Iterator<string>): ReadableStream => {
-      const reader: UserReader = { sse: undefined as unknown as Sse, user: access.user, live: false, catchUp };
-      const { sse, body } = open(
-        access,
-        true,
-        () => pullUser(reader),
-        () => {
-          const readers = byUser.get(access.user);
-          readers?.delete(reader);
-          if (readers?.size === 0) byUser.delete(access.user);
-        },
-      );
-      reader.sse = sse;
+      const reader: UserReader = { ...open(access, true, ofUsers), live: false, catchUp };
+      all.add(reader);
       const readers = byUser.get(access.user);
       if (readers) readers.add(reader);
       else byUser.set(access.user, new Set([reader]));
-      return body;
+      return bodyOf(reader);
     },
 
     /** The turn's text, bot or end changed: its readers are told at the end of this turn of the event loop. */
@@ -211,11 +205,12 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     activity: (turn: Readable, activity: Activity): void => {
       if (dirty.delete(turn.id)) flushTurn(turn); // what was said before it stays before it
       const bytes = event({ type: "activity", ...activity });
-      for (const { sse, dialect, started } of byTurn.get(turn.id) ?? []) {
+      for (let reader = byTurn.get(turn.id), next: TurnReader | undefined; reader; reader = next) {
+        next = reader.next;
         // Before `start` only the place in the queue; a response that has not begun asks for that itself.
-        if (sse.blocked || !sse.controller || !(started || activity.kind === "queued")) continue;
-        const told = dialect.shared ? bytes : dialect.activity(activity);
-        if (told !== "") write(sse, told, now());
+        if (reader.blocked || !reader.controller || !(reader.started || activity.kind === "queued")) continue;
+        const told = reader.dialect.shared ? bytes : reader.dialect.activity(activity);
+        if (told !== "") write(reader, told, now());
       }
       if (byUser.has(turn.user)) toUser(turn.user, event({ type: "activity", turnId: turn.key, ...activity }));
     },

@@ -65,7 +65,7 @@ export type Turn = {
   /** Hand-overs since this process started, against a question that no bot survives. */
   tries: number;
   /** Connections that answered with an error another one may be spared. */
-  refusedBy: Set<string>;
+  refusedBy: Set<string> | undefined;
   /** When it was written to the connection (Infinity: not yet), and when the last frame about it came. */
   sentAt: number;
   frameAt: number;
@@ -91,7 +91,7 @@ export type Turn = {
   attachments: Attachment[];
   files: number[];
   /** Files on their way to disk; the end waits for them, and so do acks. */
-  storing: Set<Promise<void>>;
+  storing: Set<Promise<void>> | undefined;
   /** Files found after a restart, until the bot has sent their frame again. */
   found: AttachmentRow[];
   activity: Activity | undefined;
@@ -102,12 +102,31 @@ export type Turn = {
   ending: TurnEnd | undefined;
   /** Stored: readers may be told. */
   ended: TurnEnd | undefined;
-  /** Resolves when `ended` is set. */
-  whenEnded: PromiseWithResolvers<TurnEnd>;
+  /** Who waits for the end; see whenEnded. */
+  waiters: ((end: TurnEnd) => void)[] | undefined;
 };
 
 /** The text begins anew: from here on readers that hold the old one are given a replacement. */
 export const newGeneration = (turn: Turn): void => {
   turn.generation += turn.leap;
   turn.leap = 1;
+};
+
+/** Files of it are on their way to disk. */
+export const isStoring = (turn: Turn): boolean => turn.storing !== undefined && turn.storing.size > 0;
+
+/** Resolves with its end. Nothing is made for turns nobody waits for, which are those that stream. */
+export const whenEnded = (turn: Turn): Promise<TurnEnd> =>
+  turn.ended
+    ? Promise.resolve(turn.ended)
+    : new Promise((resolve) => {
+        if (turn.waiters) turn.waiters.push(resolve);
+        else turn.waiters = [resolve];
+      });
+
+/** Lets go of all who wait for the end. */
+export const tellWaiters = (turn: Turn, end: TurnEnd): void => {
+  const { waiters } = turn;
+  turn.waiters = undefined;
+  for (const resolve of waiters ?? []) resolve(end);
 };

@@ -17,7 +17,7 @@ import type { Quota } from "./quota.ts";
 import { createRoster } from "./roster.ts";
 import type { Store } from "./store.ts";
 import type { Streams } from "./streams.ts";
-import type { Turn } from "./turn.ts";
+import { tellWaiters, type Turn } from "./turn.ts";
 import { createAsks } from "./turns/ask.ts";
 import type { Core } from "./turns/core.ts";
 import { createDispatch, type Dispatch } from "./turns/dispatch.ts";
@@ -151,7 +151,7 @@ export const createTurns = (deps: {
     stop: async (): Promise<void> => {
       await core.textLog.stop();
       const error = { code: "shutting_down", message: "", retryable: true };
-      for (const turn of open.values()) turn.whenEnded.resolve({ state: "failed", finish: "stop", error });
+      for (const turn of open.values()) tellWaiters(turn, { state: "failed", finish: "stop", error });
     },
   };
 };

@@ -246,7 +246,7 @@ describe("failing over", () => {
     };
     for (const name of Object.keys(gates))
       first.write(chat, " more", { attachments: [{ name, mime: "image/png", data: png(2) }] });
-    await until(() => [...rig.turns.all()][0]?.storing.size === 2, 2000, "two files on their way");
+    await until(() => [...rig.turns.all()][0]?.storing?.size === 2, 2000, "two files on their way");
     first.cut();
     const again = await second.waitFor("chat");
     second.write(again, "second", { attachments: [{ name: "second.png", mime: "image/png", data: png(3) }] });

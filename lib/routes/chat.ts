@@ -4,10 +4,9 @@ import type { Gate } from "../gate.ts";
 import type { Call, Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { ERRORS, Reject, type Attachment, type ErrorCode } from "../protocol.ts";
-import { SSE_HEADERS } from "../sse.ts";
 import { parseAfter, type After, type Readable } from "../streams/reader.ts";
 import type { TurnRow } from "../store/turns.ts";
-import type { TurnEnd } from "../turn.ts";
+import { whenEnded, type TurnEnd } from "../turn.ts";
 import type { Ask, Started } from "../turns/starts.ts";
 
 /** Refused sends: the sentence says when it is free again. */
@@ -103,7 +102,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
   const stream = (call: Call, turn: Readable, after: After | undefined, lives: boolean): Response => {
     const body = streams.openTurn(turn, after, gate.access(call), lives);
     call.server.timeout(call.request, 60);
-    return new Response(body, { headers: { ...call.headers, ...SSE_HEADERS } });
+    return call.events(body);
   };
 
   const answer = (
@@ -160,7 +159,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
         const release = gate.keepAlive(call);
         let end: TurnEnd;
         try {
-          end = await turn.whenEnded.promise;
+          end = await whenEnded(turn);
         } finally {
           release();
         }
@@ -204,7 +203,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
         const { open, row } = own(call);
         if (open) {
           turns.cancel(open);
-          await Promise.race([open.whenEnded.promise, Bun.sleep(2000)]);
+          await Promise.race([whenEnded(open), Bun.sleep(2000)]);
         }
         return call.json({ turnId: call.params.id, state: open?.state ?? row!.state });
       },

@@ -5,7 +5,6 @@ import type { Gate } from "../gate.ts";
 import { SMALL_BODY, type Call, type Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { Reject, type Message } from "../protocol.ts";
-import { SSE_HEADERS } from "../sse.ts";
 import { toConversation } from "../store/rows.ts";
 import type { Turn } from "../turn.ts";
 import { checkSends, clientOf, onlyBots } from "./chat.ts";
@@ -194,7 +193,7 @@ export const conversationRoutes = (gate: Gate): Route[] => {
         const after = call.request.headers.get("last-event-id") ?? call.query("after");
         const body = streams.openUser(gate.access(call), sync.catchUp(call.caller.user, after));
         call.server.timeout(call.request, 60);
-        return new Response(body, { headers: { ...call.headers, ...SSE_HEADERS } });
+        return call.events(body);
       },
     },
   ];

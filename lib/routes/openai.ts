@@ -11,8 +11,7 @@ import { answerText, chunkDialect, openAiError, turnError, wholeAnswer } from ".
 import { type Completion, readCompletion, type Said } from "../openai/request.ts";
 import { createThreads, questionText, type Found } from "../openai/threads.ts";
 import { Reject } from "../protocol.ts";
-import { SSE_HEADERS } from "../sse.ts";
-import type { Turn } from "../turn.ts";
+import { whenEnded, type Turn } from "../turn.ts";
 import { decodeImage } from "../turns/ask.ts";
 import type { Ask } from "../turns/starts.ts";
 import { checkSends, onlyBots } from "./chat.ts";
@@ -177,7 +176,7 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     call.request.signal.addEventListener("abort", () => stop(turn), { once: true });
     const body = streams.openTurn(turn, undefined, { ...access, release }, false, dialect);
     call.server.timeout(call.request, 60);
-    return new Response(body, { headers: { ...call.headers, ...SSE_HEADERS, ...headersOf(call, turn) } });
+    return call.events(body, headersOf(call, turn));
   };
 
   const whole = async (call: Call, asked: Completion): Promise<Response> => {
@@ -187,7 +186,7 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     signal.addEventListener("abort", gone, { once: true });
     if (signal.aborted) gone();
     const release = gate.keepAlive(call);
-    const end = await turn.whenEnded.promise.finally(release);
+    const end = await whenEnded(turn).finally(release);
     signal.removeEventListener("abort", gone);
     if (end.error) {
       const { status, body } = turnError(end.error, call.lang);

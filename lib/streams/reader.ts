@@ -43,8 +43,12 @@ export type Dialect = {
   end: (turn: Readable, lang: "zh" | "en") => string;
 };
 
-export type TurnReader = Access & {
-  sse: Sse;
+export type TurnReader = Sse & {
+  lang: "zh" | "en";
+  /** Of the same turn. */
+  next: TurnReader | undefined;
+  /** Something was written, or will be at once. */
+  greeted: boolean;
   dialect: Dialect;
   turn: Readable;
   generation: number;
@@ -111,7 +115,7 @@ export const NATIVE: Dialect = {
 };
 
 const say = (reader: TurnReader, text: string, at: number): void => {
-  if (text !== "") write(reader.sse, text, at);
+  if (text !== "") write(reader, text, at);
 };
 
 /** Text the reader lacks, one slice at a time. False when it holds all there is. */
@@ -141,7 +145,7 @@ const pumpText = (reader: TurnReader, at: number): boolean => {
 const finish = (reader: TurnReader, at: number): void => {
   pumpFiles(reader, at);
   say(reader, reader.dialect.end(reader.turn, reader.lang), at);
-  end(reader.sse);
+  end(reader);
 };
 
 const pumpFiles = (reader: TurnReader, at: number): void => {
@@ -154,8 +158,8 @@ const pumpFiles = (reader: TurnReader, at: number): void => {
 };
 
 export const pumpTurn = (reader: TurnReader, at: number): void => {
-  const { sse, turn } = reader;
-  if (sse.closed || sse.blocked || !sse.controller) return;
+  const { turn } = reader;
+  if (reader.closed || reader.blocked || !reader.controller) return;
   if (!reader.started) {
     if (turn.botId === undefined && !turn.ended) {
       if (turn.activity) say(reader, reader.dialect.activity(turn.activity), at);
@@ -165,24 +169,25 @@ export const pumpTurn = (reader: TurnReader, at: number): void => {
     if (turn.botId !== undefined) say(reader, reader.dialect.start(turn), at);
   }
   if (!turn.ended) pumpFiles(reader, at);
-  while (!sse.closed && !sse.blocked && pumpText(reader, at));
-  if (sse.closed || sse.blocked || !turn.ended) return;
+  while (!reader.closed && !reader.blocked && pumpText(reader, at));
+  if (reader.closed || reader.blocked || !turn.ended) return;
   if (!turn.ended.error) say(reader, reader.dialect.chunk(turn.generation, turn.visible, "", true), at);
   finish(reader, at);
 };
 
 /** The common case: a reader that keeps up gets the same bytes as all the others. */
-export const pumpShared = (turn: Readable, readers: Set<TurnReader>, at: number): void => {
+export const pumpShared = (turn: Readable, first: TurnReader | undefined, at: number): void => {
   let from = -1;
   let bytes = "";
-  for (const reader of readers) {
+  for (let reader = first, next: TurnReader | undefined; reader; reader = next) {
+    next = reader.next; // one that is cut leaves the list
     const plain =
       reader.dialect.shared &&
       reader.started &&
       !turn.ended &&
-      !reader.sse.blocked &&
-      !reader.sse.closed &&
-      reader.sse.controller !== undefined &&
+      !reader.blocked &&
+      !reader.closed &&
+      reader.controller !== undefined &&
       reader.generation === turn.generation &&
       reader.files === turn.attachments &&
       reader.filesSent === turn.attachments.length &&
@@ -197,6 +202,6 @@ export const pumpShared = (turn: Readable, readers: Set<TurnReader>, at: number)
       bytes = chunkEvent(turn.generation, turn.visible, turn.text.slice(from, turn.visible), false);
     }
     reader.offset = turn.visible;
-    write(reader.sse, bytes, at);
+    write(reader, bytes, at);
   }
 };

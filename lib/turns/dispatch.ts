@@ -41,7 +41,7 @@ export const createDispatch = (
     bots().mayUse(turn.user, one.botId) && (!turn.wanted.only || turn.wanted.only.has(one.botId));
 
   const pick = (
-    turn: Pick<Turn, "user" | "wanted"> & { refusedBy?: ReadonlySet<string> },
+    turn: Pick<Turn, "user" | "wanted"> & { refusedBy?: ReadonlySet<string> | undefined },
     except?: Connection,
   ): Choice<Connection> => {
     const { target, pool, sticky } = turn.wanted;
@@ -142,7 +142,7 @@ export const createDispatch = (
     turn.usage = undefined;
     turn.attachments = [];
     turn.files = [];
-    turn.storing = new Set();
+    turn.storing = undefined;
     turn.found = [];
   };
 
@@ -245,6 +245,7 @@ export const createDispatch = (
     /** The bot asks for another to try: an instance or bot that has not refused it yet, else false and nothing changed. */
     retry: (turn: Turn): boolean => {
       const before = turn.connection!;
+      turn.refusedBy ??= new Set();
       turn.refusedBy.add(before.key);
       if (!giveOther(turn, before)) return false;
       if (before.caps.has("cancel")) bots().send(before, { type: "cancel", id: turn.key, reason: "failover" });

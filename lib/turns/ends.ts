@@ -4,7 +4,7 @@
 import type { Connection } from "../bots.ts";
 import { Reject } from "../protocol.ts";
 import type { Store } from "../store.ts";
-import type { Turn, TurnEnd } from "../turn.ts";
+import { tellWaiters, type Turn, type TurnEnd } from "../turn.ts";
 import type { Core } from "./core.ts";
 import type { Dispatch } from "./dispatch.ts";
 
@@ -44,11 +44,11 @@ export const createEnds = (
     forget(turn);
     turn.ended = { state: "failed", finish: "stop", error: { code: "internal", message: "", retryable: false } };
     streams.touch(turn);
-    turn.whenEnded.resolve(turn.ended);
+    tellWaiters(turn, turn.ended);
   };
 
   const storeEnd = async (turn: Turn, end: TurnEnd): Promise<void> => {
-    if (turn.storing.size > 0) await Promise.allSettled(turn.storing);
+    if (turn.storing && turn.storing.size > 0) await Promise.allSettled(turn.storing);
     let stored: Awaited<ReturnType<Store["turns"]["end"]>>;
     try {
       stored = await store.turns.end({
@@ -79,7 +79,7 @@ export const createEnds = (
     turn.ended = end;
     streams.touch(turn);
     publish.message(turn.user, stored.row, stored.conversation);
-    turn.whenEnded.resolve(end);
+    tellWaiters(turn, end);
     metrics.turnEnded(end.state, now() - turn.beganAt, turn.bytes);
     log(end.state === "failed" ? "info" : "debug", "turn_ended", {
       turn: turn.key,

@@ -66,6 +66,7 @@ export const createReplies = (
 
   /** Stores a file of a reply; readers see it when it is stored, and the end and the acks wait for it. */
   const keepFile = (turn: Turn, file: ReplyFile): void => {
+    turn.storing ??= new Set();
     const { storing, attempt } = turn;
     const stored = storeFile(turn, file)
       .then((row) => {

@@ -5,7 +5,7 @@ import { encodeId } from "../ids.ts";
 import { Reject, type ChatSource } from "../protocol.ts";
 import type { ThreadKeys } from "../store/threads.ts";
 import type { TurnRow } from "../store/turns.ts";
-import type { Turn, TurnEnd, Wanted } from "../turn.ts";
+import type { Turn, Wanted } from "../turn.ts";
 import { decodeImage, readMention } from "./ask.ts";
 import type { Core } from "./core.ts";
 import type { Dispatch } from "./dispatch.ts";
@@ -62,7 +62,7 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
   proto: 0,
   connection: undefined,
   tries: 0,
-  refusedBy: new Set(),
+  refusedBy: undefined,
   sentAt: 0,
   frameAt: at,
   orphanedUntil: undefined,
@@ -76,13 +76,13 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
   usage: undefined,
   attachments: [],
   files: [],
-  storing: new Set(),
+  storing: undefined,
   found: [],
   activity: undefined,
   visible: 0,
   ending: undefined,
   ended: undefined,
-  whenEnded: Promise.withResolvers<TurnEnd>(),
+  waiters: undefined,
 });
 
 /** An open turn (`again`: this clientId started it before), or the row of one that is over. */

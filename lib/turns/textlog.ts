@@ -9,7 +9,7 @@ import type { Bots, Connection } from "../bots.ts";
 import type { Log } from "../log.ts";
 import { createRoster } from "../roster.ts";
 import type { Store } from "../store.ts";
-import type { Turn } from "../turn.ts";
+import { isStoring, type Turn } from "../turn.ts";
 
 /** PROTOCOL 9: the most that a kill can cost a v1 bot's reader. */
 const BATCH_MS = 250;
@@ -36,7 +36,7 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
   const take = (): Batch[] => {
     const batch: Batch[] = [];
     for (const turn of dirty.values()) {
-      if (turn.storing.size > 0 && !turn.ending) continue;
+      if (isStoring(turn) && !turn.ending) continue;
       dirty.delete(turn.id);
       if (turn.ending) continue; // its end holds the whole text
       batch.push({
@@ -85,7 +85,7 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
     timer = undefined;
     writing ??= write().finally(() => {
       writing = undefined;
-      if (dirty.values().some((turn) => turn.storing.size === 0)) later();
+      if (dirty.values().some((turn) => !isStoring(turn))) later();
     });
     return writing;
   };
@@ -94,7 +94,7 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
   const add = (turn: Turn, text: string | undefined): void => {
     turn.unlogged = text === undefined ? turn.text : turn.unlogged + text;
     dirty.set(turn.id, turn);
-    const large = turn.unlogged.length >= BATCH_CHARS && turn.storing.size === 0;
+    const large = turn.unlogged.length >= BATCH_CHARS && !isStoring(turn);
     if (large && writing === undefined && !refused) void flush();
     else later();
   };

@@ -1,4 +1,5 @@
 /** What is going on and what could not be delivered, for admins: open turns, the queue, dead letters. */
+import { whenEnded } from "../../turn.ts";
 import { limitOf } from "../../bodies.ts";
 import type { Gate } from "../../gate.ts";
 import type { Call, Route } from "../../http.ts";
@@ -59,7 +60,7 @@ export const adminWorkRoutes = ({ turns, store, people, now }: Gate, done: Done)
         const turn = turns.get(decodeId(call.params.id ?? ""));
         if (!turn) throw new Reject("not_found", { zh: "这次回答已经结束", en: "This turn is over" });
         turns.cancel(turn);
-        await Promise.race([turn.whenEnded.promise, Bun.sleep(END_MS)]);
+        await Promise.race([whenEnded(turn), Bun.sleep(END_MS)]);
         await done(call, {
           action: "turn_cancelled",
           target: turn.key,
