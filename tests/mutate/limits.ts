@@ -143,10 +143,10 @@ export const LIMITS: readonly Patch[] = [
   },
   {
     id: "B6",
-    breaks: "each reader that left keeps a page of memory",
-    file: "lib/sse.ts",
-    old: "  sse.resolve?.();\n  sse.gone();\n",
-    new: "  sse.resolve?.();\n  ((globalThis as Record<string, unknown>).left ??= [] as unknown[]) as unknown[];\n  ((globalThis as Record<string, unknown>).left as unknown[]).push(sse, new Uint8Array(4096).fill(1));\n  sse.gone();\n",
+    breaks: "each connection that left keeps a page of memory",
+    file: "lib/serve.ts",
+    old: "      if (!left) addresses.leave(key);\n",
+    new: "      const kept = ((globalThis as unknown as Record<string, unknown[]>).kept ??= []);\n      kept.push(new Uint8Array(4096).fill(1));\n      if (!left) addresses.leave(key);\n",
     test: ["tests/chaos/crowd.test.ts", "a thousand bots and five thousand streams at once"],
   },
   {
