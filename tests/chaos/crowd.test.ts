@@ -100,7 +100,7 @@ test("a thousand bots and five thousand streams at once, the next of each refuse
   // What the first of a kind need, the next use again: the start is after one round of everything.
   await disperse(await crowd(BOTS, STREAMS));
   await turns(200);
-  const before = (await run.look()).rssMb;
+  const { rssMb: before, heapMb: heap } = await run.look();
 
   const all = await crowd(BOTS, STREAMS);
   expect(all.readers.every(({ status }) => status === 200)).toBe(true);
@@ -127,14 +127,15 @@ test("a thousand bots and five thousand streams at once, the next of each refuse
   await turns(1_000);
   const after = await until(
     async () => {
-      const { rssMb } = await run.look();
-      return rssMb < before * 1.2 && rssMb;
+      const now = await run.look();
+      return now.rssMb < before * 1.2 && now.heapMb < heap * 1.2 && now;
     },
     30_000,
-    `memory within 20 % of ${before.toFixed(0)} MB`,
+    `memory within 20 % of ${before.toFixed(0)} MB, of which ${heap.toFixed(1)} MB objects`,
   );
   console.log(
-    `${before.toFixed(0)} MB before, ${full.toFixed(0)} MB with ${BOTS} bots and ${STREAMS} streams, ${after.toFixed(0)} MB after; ` +
+    `${before.toFixed(0)} MB before, ${full.toFixed(0)} MB with ${BOTS} bots and ${STREAMS} streams, ${after.rssMb.toFixed(0)} MB after; ` +
+      `objects ${heap.toFixed(1)} MB before, ${after.heapMb.toFixed(1)} MB after; ` +
       `all ${STREAMS} read on within ${toldMs.toFixed(0)} ms`,
   );
   expect(run.stdout()).not.toMatch(/"level":"error"/);

@@ -15,6 +15,8 @@ process.on("SIGUSR2", () => {
   const part = (of: number): number => sorted[Math.floor(sorted.length * of)] ?? 0;
   const stalls = { samples: sorted.length, p50: part(0.5), p99: part(0.99), max: sorted.at(-1) ?? 0 };
   for (let i = 0; i < 3; i++) Bun.gc(true);
-  process.stderr.write(`probe ${JSON.stringify({ ...stalls, rssMb: process.memoryUsage.rss() / 1024 / 1024 })}\n`);
+  const { rss, heapUsed } = process.memoryUsage();
+  const memory = { rssMb: rss / 1024 / 1024, heapMb: heapUsed / 1024 / 1024 };
+  process.stderr.write(`probe ${JSON.stringify({ ...stalls, ...memory })}\n`);
   due = performance.now() + 1;
 });

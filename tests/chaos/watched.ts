@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { type ConfigJson, ROOT, type RunningProcess, startProcess, until } from "../harness.ts";
 
-export type Look = { samples: number; p50: number; p99: number; max: number; rssMb: number };
+export type Look = { samples: number; p50: number; p99: number; max: number; rssMb: number; heapMb: number };
 
 export const watched = async (
   config: ConfigJson,
