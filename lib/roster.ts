@@ -32,8 +32,11 @@ export const createRoster = <T>(): Roster<T> => {
     },
     has: (id) => places.has(id),
     set: (id, item) => {
-      const place = places.get(id) ?? free.pop() ?? items.length;
-      places.set(id, place);
+      let place = places.get(id);
+      if (place === undefined) {
+        place = free.pop() ?? items.length;
+        places.set(id, place);
+      }
       items[place] = item;
     },
     delete: (id) => {

@@ -93,7 +93,18 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
         `data: {"type":"chunk","turnId":"${turn.key}","generation":${turn.generation},"offset":${last.offset},"content":${content}}\n\n`,
       );
     } else return;
-    shown.set(turn.id, { generation: turn.generation, offset: turn.visible });
+    show(turn);
+  };
+
+  /** Live user readers hold all of it. */
+  const show = (turn: Readable): void => {
+    const last = shown.get(turn.id);
+    if (!last) {
+      shown.set(turn.id, { generation: turn.generation, offset: turn.visible });
+      return;
+    }
+    last.generation = turn.generation;
+    last.offset = turn.visible;
   };
 
   const flushTurn = (turn: Readable): void => {
@@ -101,7 +112,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     // The end is the stored `message`, which holds the whole text: nothing of it is said after that.
     if (turn.ended) shown.delete(turn.id);
     else if (byUser.has(turn.user)) showToUser(turn);
-    else if (turn.visible > 0) shown.set(turn.id, { generation: turn.generation, offset: turn.visible });
+    else if (turn.visible > 0) show(turn);
   };
 
   const flush = (): void => {
