@@ -596,6 +596,10 @@ describe("a disk that refuses", () => {
     await until(() => tries === 1, 2000, "the first try");
     rig.later(5_000);
     await until(() => tries === 2, 2000, "the second try");
+    // Whatever was said until now has arrived when this has.
+    const mark = `mark ${crypto.randomUUID()}`;
+    await me("POST", "/api/conversations", { title: mark });
+    await events.find((event) => JSON.stringify(event).includes(mark));
     expect(turn.events.some(({ data }) => data.type === "end" || data.done === true)).toBe(false);
     expect(events.events.some(({ data }) => data.message?.role === "bot")).toBe(false);
     bot.cut();
