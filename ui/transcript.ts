@@ -160,6 +160,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   const draw = (): void => {
     drawing = false;
     const current = thread();
+    const before = items.length;
     items = collectItems(page);
     if (state.current !== undefined || items.length) wantMaker();
     const keys = new Set(items.map((item) => item.key));
@@ -176,6 +177,8 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     older.hidden = !current?.next;
     setText(older, t("older"));
     scroller.setAttribute("aria-label", t("transcript"));
+    // An answer that ends gets its row of buttons: the end is held at once, not only with the next drawing.
+    if (items.length && items.length === before) follow.stick();
     schedule();
     updateLatest();
   };
@@ -243,8 +246,9 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     list.classList.remove("reserving");
     const asked = last.offsetHeight;
     list.classList.add("reserving");
-    scroller.style.setProperty("--view", `${Math.max(0, scroller.clientHeight - 68)}px`);
-    scroller.style.setProperty("--asked", `${asked - 6}px`);
+    // With the answer there (and its margin) it is exactly as high as before it came, so nothing moves then.
+    scroller.style.setProperty("--view", `${Math.max(0, scroller.clientHeight - 36)}px`);
+    scroller.style.setProperty("--asked", `${asked + 26}px`);
     follow.pin();
   };
 
