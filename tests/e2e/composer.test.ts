@@ -1,64 +1,21 @@
 /** Writing a message: input methods, keys, drafts, mentions, pictures. Behaviours 1 to 6 of facts/chat-page.md. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import {
-  bot,
-  type Browser,
-  type BrowserContextOptions,
-  DESK,
-  finished,
-  type Gateway,
-  gateway,
-  launch,
-  openPage,
-  type Page,
-  PHONE,
-  signIn,
-  sleep,
-  textOf,
-  type Turn,
-  waitFor,
-} from "./rig.ts";
+import { describe, expect, test } from "bun:test";
+import { bot, DESK, finished, openPage, type Page, PHONE, signIn, sleep, textOf, waitFor } from "./rig.ts";
+import { scene, THREE } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
-const asked: Turn[] = [];
-const ends: (() => Promise<unknown>)[] = [];
-
-beforeAll(async () => {
-  gate = await gateway();
-  const answer = (turn: Turn): Promise<void> | undefined => {
-    asked.push(turn);
+const stage = scene({
+  bots: THREE,
+  script: (turn) => {
     turn.write(`好的：${turn.text}`);
     if (turn.text === "慢慢说") return sleep(800);
-  };
-  for (const [id, botName] of [
-    ["alpha", "Alpha"],
-    ["gamma", "伽马"],
-    ["two-words", "Two Words"],
-  ] as const) {
-    const made = await bot(gate, id, answer, { botName });
-    ends.push(() => made.close());
-  }
-  browser = await launch();
+  },
 });
-afterAll(async () => {
-  await browser?.close();
-  for (const end of ends) await end();
-  await gate?.stop();
-});
-
-const open = async (options: BrowserContextOptions = DESK): Promise<Page> => {
-  const context = await browser.newContext(options);
-  const { page } = await openPage(context, gate.url);
-  await signIn(page, gate.url);
-  return page;
-};
 const own = (page: Page): Promise<number> => page.evaluate<number>(`document.querySelectorAll(".msg.user").length`);
 const value = (page: Page): Promise<string> => page.inputValue("#composer");
 
 describe("input methods", () => {
   test("Enter while composing keeps the text, Enter after it sends once", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     await page.focus("#composer");
     const cdp = await page.context().newCDPSession(page);
     await cdp.send("Input.imeSetComposition", { text: "nihao", selectionStart: 5, selectionEnd: 5 });
@@ -79,7 +36,7 @@ describe("input methods", () => {
   });
 
   test("the order in which Safari ends a composition does not send, and a lost compositionend does not block", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     await page.fill("#composer", "草稿");
     await page.evaluate(`(() => {
       const field = document.getElementById("composer");
@@ -97,9 +54,9 @@ describe("input methods", () => {
   });
 
   test("composing in the login, the search and the rename field does not submit either", async () => {
-    const context = await browser.newContext(DESK);
-    const { page } = await openPage(context, gate.url);
-    await page.goto(gate.url);
+    const context = await stage.browser.newContext(DESK);
+    const { page } = await openPage(context, stage.gate.url);
+    await page.goto(stage.gate.url);
     let posts = 0;
     page.on("request", (request) => {
       if (request.method() === "POST" || request.method() === "PATCH") posts++;
@@ -113,7 +70,7 @@ describe("input methods", () => {
         return event.defaultPrevented;
       })()`);
     expect(await enter("#username")).toBe(true);
-    await signIn(page, gate.url);
+    await signIn(page, stage.gate.url);
     await page.fill("#composer", "一");
     await page.keyboard.press("Enter");
     await finished(page);
@@ -132,7 +89,7 @@ describe("input methods", () => {
 
 describe("keys", () => {
   test("on a desk Enter sends and Shift+Enter makes a line; the setting swaps them", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     await page.focus("#composer");
     await page.keyboard.type("一");
     await page.keyboard.press("Shift+Enter");
@@ -155,7 +112,7 @@ describe("keys", () => {
   });
 
   test("on a phone Enter makes a line, Ctrl+Enter and the button send, and nothing is focused unasked", async () => {
-    const page = await open(PHONE);
+    const { page } = await stage.open(PHONE);
     expect(await page.evaluate<string>("document.activeElement.id")).not.toBe("composer");
     await page.tap("#composer");
     await page.keyboard.type("一");
@@ -172,7 +129,7 @@ describe("keys", () => {
   });
 
   test("the field grows to 40 % of the height and then scrolls", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     await page.fill("#composer", "行\n".repeat(60));
     const [height, scrolls] = await page.evaluate<[number, boolean]>(
       `(() => { const f = document.getElementById("composer"); return [f.offsetHeight, f.scrollHeight > f.clientHeight]; })()`,
@@ -184,7 +141,7 @@ describe("keys", () => {
   });
 
   test("nothing empty is sent, and ArrowUp in an empty field brings back the last message", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     await page.fill("#composer", "  \n ");
     await page.keyboard.press("Enter");
     expect(await own(page)).toBe(0);
@@ -199,7 +156,7 @@ describe("keys", () => {
 });
 
 test("every conversation keeps its draft over switching and reload", async () => {
-  const page = await open();
+  const { page } = await stage.open();
   await page.fill("#composer", "甲");
   await page.keyboard.press("Enter");
   await finished(page);
@@ -229,7 +186,7 @@ describe("mentions", () => {
   };
 
   test("opens at the start, after a space and after Chinese, never in an address or code", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     expect(await type(page, "@")).toEqual(["Alpha", "伽马", "Two Words"]);
     expect(await type(page, "问 @")).toHaveLength(3);
     expect(await type(page, "请@")).toHaveLength(3);
@@ -239,7 +196,7 @@ describe("mentions", () => {
   });
 
   test("Enter takes the highlighted row of the filtered list; arrows wrap; Escape closes and keeps the text", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     expect(await type(page, "@gam")).toEqual(["伽马"]);
     expect(await page.getAttribute("#composer", "aria-activedescendant")).toBe("mention-0");
     await page.keyboard.press("Enter");
@@ -262,14 +219,14 @@ describe("mentions", () => {
     await page.keyboard.press("Enter");
     await finished(page);
     expect(await textOf(page, ".msg.bot .name")).toBe("伽马");
-    expect(asked.at(-1)!.text).toBe("你是谁");
+    expect(stage.asked.at(-1)!.text).toBe("你是谁");
     expect(await textOf(page, ".mention")).toBe("@伽马");
     await page.context().close();
   });
 
   test("a bot that left is shown but cannot be taken; on a phone with its keyboard the list stays inside", async () => {
-    const leaving = await bot(gate, "leaving", () => {}, { botName: "要走的" });
-    const page = await open(PHONE);
+    const leaving = await bot(stage.gate, "leaving", () => {}, { botName: "要走的" });
+    const { page } = await stage.open(PHONE);
     await waitFor(page, `document.querySelectorAll(".bot-row").length === 4`);
     await type(page, "@");
     await leaving.close();
@@ -286,7 +243,7 @@ describe("mentions", () => {
   });
 
   test("the button of the composer chooses who answers", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     await page.click(".bot-chip");
     await page.click('.mention-row:has-text("Two Words")');
     expect(await textOf(page, ".bot-chip")).toBe("Two Words");
@@ -304,7 +261,7 @@ describe("mentions", () => {
   });
 
   test("in an empty conversation a tap on a bot chooses it, shows it, and takes it back", async () => {
-    const page = await open(PHONE);
+    const { page } = await stage.open(PHONE);
     const row = page.locator('.bot-row[data-bot="gamma"]');
     expect(await row.getAttribute("aria-pressed")).toBe("false");
     await row.tap();

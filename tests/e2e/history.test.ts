@@ -1,70 +1,19 @@
 /** Conversations: many messages, addresses, list actions, search, export, versions, unread. Behaviours 16 to 23. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
-import type { Bot } from "../../plugin/client.ts";
-import {
-  bot,
-  type Browser,
-  type BrowserContext,
-  DESK,
-  finished,
-  type Gateway,
-  gateway,
-  launch,
-  mainThreadTasks,
-  openPage,
-  type Page,
-  PHONE,
-  send,
-  signIn,
-  sleep,
-  textOf,
-  type Turn,
-  until,
-  waitFor,
-} from "./rig.ts";
+import { DESK, finished, mainThreadTasks, PHONE, send, sleep, textOf, until, waitFor } from "./rig.ts";
+import { scene } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
-let helper: Bot;
-let script: (turn: Turn) => void | Promise<void> = (turn) => turn.write(`回：${turn.text}`);
-let asked: Turn[] = [];
+const stage = scene();
 
-beforeAll(async () => {
-  gate = await gateway();
-  helper = await bot(
-    gate,
-    "helper",
-    (turn) => {
-      asked.push(turn);
-      return script(turn);
-    },
-    { botName: "助手" },
-  );
-  browser = await launch();
-});
-afterAll(async () => {
-  await browser?.close();
-  await helper?.close();
-  await gate?.stop();
-});
-
-const open = async (options = DESK, user = "admin"): Promise<{ page: Page; context: BrowserContext }> => {
-  script = (turn) => turn.write(`回：${turn.text}`);
-  asked = [];
-  const context = await browser.newContext(options);
-  const { page } = await openPage(context, gate.url);
-  await signIn(page, gate.url, user);
-  return { page, context };
-};
 describe("a conversation of 2,000 messages", () => {
   test("opens with at most 50, is ready within 500 ms, and stays quick after 1,000", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     await send(page, "第一句");
     await finished(page);
     const id = page.url().split("/c/")[1]!;
     // 2,000 messages by the front door would take longer than they are worth; copy the first pair in the store.
-    const file = new Database(`${gate.dataDir}/nexus.db`);
+    const file = new Database(`${stage.gate.dataDir}/nexus.db`);
     const rows = file.query<Record<string, unknown>, []>("SELECT * FROM messages ORDER BY id").all();
     const columns = Object.keys(rows[0]!);
     const mine = rows.slice(-2);
@@ -96,7 +45,7 @@ describe("a conversation of 2,000 messages", () => {
       if (/messages\?limit=/.test(response.url()))
         fetched = Math.max(fetched, ((await response.json()) as { messages: [] }).messages.length);
     });
-    await page.goto(gate.url);
+    await page.goto(stage.gate.url);
     await page.waitForSelector(".row-link");
     const ms = await page.evaluate<number>(`new Promise((done) => {
       const begin = performance.now();
@@ -177,14 +126,14 @@ describe("a conversation of 2,000 messages", () => {
 
 describe("the list", () => {
   test("addresses, back and forward, new, title, rename, pin, delete with undo", async () => {
-    const { page, context } = await open(DESK, "user1");
+    const { page, context } = await stage.open(DESK, "user1");
     await send(page, "甲问题");
     await finished(page);
     const first = page.url();
     expect(first).toMatch(/\/c\/\w+$/);
     await waitFor(page, `document.querySelector(".title").textContent.includes("甲问题")`);
     await page.keyboard.press("Control+j");
-    expect(page.url()).toBe(`${gate.url}/`);
+    expect(page.url()).toBe(`${stage.gate.url}/`);
     await send(page, "乙问题");
     await finished(page);
     await page.goBack();
@@ -206,7 +155,7 @@ describe("the list", () => {
     await waitFor(page, `document.querySelector(".group:not([hidden]) h2").textContent === "置顶"`);
     await menu("乙问题", "删除");
     await waitFor(page, `!document.querySelector(".conversations").textContent.includes("乙问题")`);
-    expect(page.url()).toBe(`${gate.url}/`);
+    expect(page.url()).toBe(`${stage.gate.url}/`);
     await page.click(".toast button");
     await page.waitForSelector('.row:has-text("乙问题")');
     await page.reload();
@@ -216,7 +165,7 @@ describe("the list", () => {
   });
 
   test("on a phone it is a drawer", async () => {
-    const { page, context } = await open(PHONE, "user1");
+    const { page, context } = await stage.open(PHONE, "user1");
     expect(await page.isVisible(".sidebar .new-chat")).toBe(false);
     await page.tap(".menu-button");
     await page.waitForSelector(".drawer .sidebar");
@@ -230,9 +179,9 @@ describe("the list", () => {
   });
 
   test("search finds titles and contents, marks the hit and jumps to the message", async () => {
-    const { page, context } = await open(DESK, "user1");
+    const { page, context } = await stage.open(DESK, "user1");
     await page.keyboard.press("Control+j");
-    script = (turn) => turn.write(`${"前文。\n\n".repeat(80)}独角兽在这里`);
+    stage.script = (turn) => turn.write(`${"前文。\n\n".repeat(80)}独角兽在这里`);
     await send(page, "讲个故事");
     await finished(page);
     await page.keyboard.press("Control+j");
@@ -259,7 +208,7 @@ describe("the list", () => {
   });
 
   test("copying all takes also what is not on screen", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     await context.grantPermissions(["clipboard-read", "clipboard-write"]);
     await send(page, "开头");
     await finished(page);
@@ -285,7 +234,7 @@ describe("the list", () => {
   }, 40_000);
 
   test("export is a download of the gateway", async () => {
-    const { page, context } = await open(DESK, "user1");
+    const { page, context } = await stage.open(DESK, "user1");
     await page.click(".row-link");
     await page.waitForSelector(".bubble");
     const download = page.waitForEvent("download");

@@ -1,56 +1,9 @@
 /** Pictures and pasted files in a message. Behaviours 5 and 6 of facts/chat-page.md. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import {
-  bot,
-  type Browser,
-  type BrowserContextOptions,
-  DESK,
-  finished,
-  type Gateway,
-  gateway,
-  launch,
-  openPage,
-  type Page,
-  signIn,
-  textOf,
-  type Turn,
-  until,
-  waitFor,
-} from "./rig.ts";
+import { describe, expect, test } from "bun:test";
+import { finished, type Page, textOf, until, waitFor } from "./rig.ts";
+import { scene, THREE } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
-const asked: Turn[] = [];
-const ends: (() => Promise<unknown>)[] = [];
-
-beforeAll(async () => {
-  gate = await gateway();
-  const answer = (turn: Turn): void => {
-    asked.push(turn);
-    turn.write(`好的：${turn.text}`);
-  };
-  for (const [id, botName] of [
-    ["alpha", "Alpha"],
-    ["gamma", "伽马"],
-    ["two-words", "Two Words"],
-  ] as const) {
-    const made = await bot(gate, id, answer, { botName });
-    ends.push(() => made.close());
-  }
-  browser = await launch();
-});
-afterAll(async () => {
-  await browser?.close();
-  for (const end of ends) await end();
-  await gate?.stop();
-});
-
-const open = async (options: BrowserContextOptions = DESK): Promise<Page> => {
-  const context = await browser.newContext(options);
-  const { page } = await openPage(context, gate.url);
-  await signIn(page, gate.url);
-  return page;
-};
+const stage = scene({ bots: THREE, script: (turn) => turn.write(`好的：${turn.text}`) });
 const own = (page: Page): Promise<number> => page.evaluate<number>(`document.querySelectorAll(".msg.user").length`);
 const value = (page: Page): Promise<string> => page.inputValue("#composer");
 
@@ -64,7 +17,7 @@ describe("pictures", () => {
   const image = (name: string, buffer: Buffer) => ({ name, mimeType: "image/png", buffer });
 
   test("several keep their order, can be removed, and arrive at the bot; a large photo becomes at most 1 MB", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     // Made in the page: a photo of 12 megapixels is too long a text for the debugging pipe.
     const heavy = await page.evaluate<number>(`(async () => {
       const draw = (name, type, width, height, patches) => new Promise((done) => {
@@ -95,7 +48,7 @@ describe("pictures", () => {
     await page.fill("#composer", "看图");
     await page.click(".send"); // before everything is ready: it waits
     await finished(page, 1, 20_000);
-    const files = asked.at(-1)!.attachments;
+    const files = stage.asked.at(-1)!.attachments;
     expect(files.map((file) => file.name)).toEqual(["一.png", "大.jpg"]);
     expect(files[1]!.size).toBeLessThanOrEqual(1_000_000);
     expect(Math.max(files[1]!.width ?? 0, files[1]!.height ?? 0)).toBeLessThanOrEqual(2048);
@@ -112,7 +65,7 @@ describe("pictures", () => {
   });
 
   test("nine at most; a file that is no picture is refused with its name; a failed upload can be tried again", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     const small = PIXEL;
     await page.setInputFiles(
       "input[type=file]",
@@ -134,7 +87,7 @@ describe("pictures", () => {
   });
 
   test("they stay with their conversation and are there after a reload; an edit keeps those of the message", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     await page.fill("#composer", "一");
     await page.click(".send");
     await finished(page);
@@ -152,7 +105,7 @@ describe("pictures", () => {
     await page.fill("#composer", "二");
     await page.click(".send");
     await finished(page, 2);
-    expect(asked.at(-1)!.attachments.map((file) => file.name)).toEqual(["甲.png"]);
+    expect(stage.asked.at(-1)!.attachments.map((file) => file.name)).toEqual(["甲.png"]);
     expect(await page.locator(".thumb").count()).toBe(0);
     // The words of a message are changed; what hung on it stays, and so does what was being written meanwhile.
     await page.fill("#composer", "写到一半");
@@ -162,8 +115,8 @@ describe("pictures", () => {
     await page.fill("#composer", "二，改过");
     await page.click(".send");
     await waitFor(page, `document.querySelector(".pager")`);
-    await until(() => asked.at(-1)!.text === "二，改过" || undefined, 5000, "the edit at the bot");
-    expect(asked.at(-1)!.attachments.map((file) => file.name)).toEqual(["甲.png"]);
+    await until(() => stage.asked.at(-1)!.text === "二，改过" || undefined, 5000, "the edit at the bot");
+    expect(stage.asked.at(-1)!.attachments.map((file) => file.name)).toEqual(["甲.png"]);
     expect(await value(page)).toBe("写到一半");
     expect(await page.locator(".thumb").count()).toBe(0);
     // Nothing of it is left for the next person.
@@ -177,7 +130,7 @@ describe("pictures", () => {
   });
 
   test("paste and drop add pictures, and a drop never leaves the page", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     const bytes = [...PIXEL];
     await page.evaluate(`(() => {
       const file = new File([new Uint8Array(${JSON.stringify(bytes)})], "p.png", { type: "image/png" });
@@ -193,7 +146,7 @@ describe("pictures", () => {
   });
 
   test("a photo that a camera turned arrives upright", async () => {
-    const page = await open();
+    const { page } = await stage.open();
     // A JPEG made by the browser, with an EXIF block that says "turn by 90°" put behind its first marker.
     const turned = await page.evaluate<number[]>(`(async () => {
       const canvas = document.createElement("canvas");
@@ -210,15 +163,15 @@ describe("pictures", () => {
     await page.waitForSelector('.thumb[data-state="ready"]');
     await page.click(".send");
     await finished(page);
-    const [file] = asked.at(-1)!.attachments;
+    const [file] = stage.asked.at(-1)!.attachments;
     expect([file!.width, file!.height]).toEqual([20, 60]);
     await page.context().close();
   });
 });
 
 test("a long paste can go as a file", async () => {
-  const page = await open();
-  const before = asked.length;
+  const { page } = await stage.open();
+  const before = stage.asked.length;
   await page.focus("#composer");
   await page.evaluate(`(() => {
     const data = new DataTransfer();
@@ -237,7 +190,7 @@ test("a long paste can go as a file", async () => {
   );
   expect(await textOf(page, ".toast")).toBe("");
   await page.click(".send");
-  await until(() => asked.length > before || undefined, 5000, "the file at the bot");
-  expect(asked.at(-1)!.attachments[0]!.mime).toStartWith("text/plain");
+  await until(() => stage.asked.length > before || undefined, 5000, "the file at the bot");
+  expect(stage.asked.at(-1)!.attachments[0]!.mime).toStartWith("text/plain");
   await page.context().close();
 });

@@ -1,95 +1,15 @@
 /** Long answers and following them. Behaviours 12, 14 and 15 of facts/chat-page.md. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import {
-  bot,
-  type Browser,
-  type BrowserContext,
-  DESK,
-  finished,
-  type Gateway,
-  gateway,
-  launch,
-  mainThreadTasks,
-  openPage,
-  type Page,
-  send,
-  signIn,
-  sleep,
-  type Turn,
-  waitFor,
-} from "./rig.ts";
+import { describe, expect, test } from "bun:test";
+import { finished, mainThreadTasks, send, sleep, waitFor } from "./rig.ts";
+import { drip, PARAGRAPH, scene, stored } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
-/** What the bot does with the next turns. */
-let script: (turn: Turn) => void | Promise<void>;
-let turns: Turn[] = [];
-const ends: (() => Promise<unknown>)[] = [];
-
-const PARAGRAPH =
-  "## 巡检结果\n\n已检查 4 台主机，**整体正常。**有一处需要留意：gw-02 磁盘 76%，约 2~3 天会到 85%。The log rotation is not enabled on this host.\n\n" +
-  "- 第一项：看 `df -h` 的输出\n- 第二项：**重点**处理\n\n| 主机 | 负载 |\n|---|---:|\n| gw-01 | 0.04 |\n\n" +
-  "```bash\n# 查看日志\nfind /var/log -mtime +7 -print0 | du -ch --files0-from=-\n```\n\n";
 const LONG = PARAGRAPH.repeat(400).slice(0, 100_000);
-
-/** Writes text in pieces of `size`, `rate` of them a second, until the turn is over. */
-const drip = async (turn: Turn, text: string, size = 24, rate = 200): Promise<void> => {
-  const begin = performance.now();
-  for (let at = 0, n = 0; at < text.length && !turn.signal.aborted; at += size, n++) {
-    turn.write(text.slice(at, at + size));
-    const ahead = begin + (n * 1000) / rate - performance.now();
-    if (ahead > 1) await sleep(ahead);
-  }
-};
-const _held = (turn: Turn): Promise<void> => new Promise((done) => turn.signal.addEventListener("abort", () => done()));
-
-beforeAll(async () => {
-  gate = await gateway({ turnTimeout: 120_000 });
-  const made = await bot(gate, "writer", (turn) => {
-    turns.push(turn);
-    return script(turn);
-  });
-  ends.push(() => made.close());
-  browser = await launch();
-});
-afterAll(async () => {
-  await browser?.close();
-  for (const end of ends) await end();
-  await gate?.stop();
-});
-
-const open = async (): Promise<{ page: Page; context: BrowserContext }> => {
-  turns = [];
-  script = (turn) => turn.write(`回：${turn.text}`);
-  const context = await browser.newContext(DESK);
-  const { page } = await openPage(context, gate.url);
-  await signIn(page, gate.url);
-  return { page, context };
-};
-
-/** The stored text of the newest answer, as the gateway gives it. */
-const stored = (page: Page): Promise<{ content: string; state: string }> =>
-  page.evaluate(`(async () => {
-    const id = location.pathname.slice(3);
-    const { messages } = await (await fetch("/api/conversations/" + id + "/messages?limit=50")).json();
-    const last = messages.filter((m) => m.role === "bot").at(-1);
-    return { content: last.content, state: last.state };
-  })()`);
-/** What the copy button gives: the text the page holds, byte for byte. */
-const _heldText = async (page: Page): Promise<string> => {
-  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
-  await page.locator(".msg.bot").last().hover();
-  await page.locator('.msg.bot [data-act="copy"]').last().click();
-  await page.waitForSelector(".toast");
-  return await page.evaluate<string>("navigator.clipboard.readText()");
-};
-const _mdLength = (page: Page): Promise<number> =>
-  page.evaluate<number>(`document.querySelector(".md")?.textContent.length ?? 0`);
+const stage = scene({ config: { turnTimeout: 120_000 } });
 
 describe("a 100 kB answer at 200 pieces a second", () => {
   test("no long task, no touched frozen block, at most one drawing a frame, and it follows", async () => {
-    const { page, context } = await open();
-    script = (turn) => turn.write("```bash\necho 1\n```\n\n完"); // the colours are loaded before measuring
+    const { page, context } = await stage.open();
+    stage.script = (turn) => turn.write("```bash\necho 1\n```\n\n完"); // the colours are loaded before measuring
     await send(page, "热身");
     await finished(page);
     await page.waitForSelector(".h-built_in, .h-keyword");
@@ -122,7 +42,7 @@ describe("a 100 kB answer at 200 pieces a second", () => {
       };
       requestAnimationFrame(frame);
     })()`);
-    script = (turn) => drip(turn, LONG);
+    stage.script = (turn) => drip(turn, LONG);
     await send(page, "长文");
     await page.waitForSelector(".md.streaming p");
     const end = await mainThreadTasks(page);
@@ -147,14 +67,14 @@ describe("a 100 kB answer at 200 pieces a second", () => {
   }, 90_000);
 
   test("on a four times slower machine no task is longer than 200 ms", async () => {
-    const { page, context } = await open();
-    script = (turn) => turn.write("```bash\necho 1\n```\n\n完");
+    const { page, context } = await stage.open();
+    stage.script = (turn) => turn.write("```bash\necho 1\n```\n\n完");
     await send(page, "热身");
     await finished(page);
     await page.waitForSelector(".h-built_in, .h-keyword");
     const cdp = await context.newCDPSession(page);
     await cdp.send("Emulation.setCPUThrottlingRate", { rate: 4 });
-    script = (turn) => drip(turn, LONG);
+    stage.script = (turn) => drip(turn, LONG);
     let longest = Number.POSITIVE_INFINITY;
     // Twice at most: how a slower machine is played depends on how busy this one is.
     for (let round = 2; round <= 3 && longest > 200; round++) {
@@ -172,11 +92,11 @@ describe("a 100 kB answer at 200 pieces a second", () => {
 
 describe("following", () => {
   test("a reader who scrolls up is left alone; the button and one's own message take hold again", async () => {
-    const { page, context } = await open();
-    script = (turn) => turn.write(PARAGRAPH.repeat(8));
+    const { page, context } = await stage.open();
+    stage.script = (turn) => turn.write(PARAGRAPH.repeat(8));
     await send(page, "先来一篇");
     await finished(page);
-    script = (turn) => drip(turn, PARAGRAPH.repeat(200), 24, 150);
+    stage.script = (turn) => drip(turn, PARAGRAPH.repeat(200), 24, 150);
     await send(page, "再来");
     await waitFor(page, `document.querySelector(".md.streaming")?.textContent.length > 2500`);
     await page.mouse.move(700, 400);
@@ -198,7 +118,7 @@ describe("following", () => {
     await page.waitForSelector(".latest:not([hidden])");
     await page.click(".send[data-mode=stop]");
     await page.waitForSelector(".ended");
-    script = (turn) => turn.write("好");
+    stage.script = (turn) => turn.write("好");
     await send(page, "我说");
     await finished(page, 3);
     expect(await page.evaluate<number>(gap)).toBeLessThanOrEqual(2);
@@ -207,11 +127,11 @@ describe("following", () => {
   }, 30_000);
 
   test("the question just sent settles near the top and the answer fills the room below", async () => {
-    const { page, context } = await open();
-    script = (turn) => turn.write(PARAGRAPH.repeat(4));
+    const { page, context } = await stage.open();
+    stage.script = (turn) => turn.write(PARAGRAPH.repeat(4));
     await send(page, "一");
     await finished(page);
-    script = async (turn) => {
+    stage.script = async (turn) => {
       turn.write("短");
       await sleep(600);
       turn.write("答");

@@ -1,88 +1,18 @@
 /** Look, languages, access, phones, budgets. Behaviours 38 to 42 of facts/chat-page.md. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import {
-  bot,
-  type Browser,
-  type BrowserContextOptions,
-  DESK,
-  finished,
-  type Gateway,
-  gateway,
-  launch,
-  openPage,
-  type Page,
-  PHONE,
-  send,
-  signIn,
-  sleep,
-  textOf,
-  waitFor,
-} from "./rig.ts";
+import { DESK, finished, openPage, type Page, PHONE, send, signIn, sleep, textOf, waitFor } from "./rig.ts";
+import { rich, scene } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
-let axe = "";
-const ends: (() => Promise<unknown>)[] = [];
-
-const RICH = `# 一级标题
-
-正文和 **重点**，[链接](https://a.example)，\`代码\`，~~删除~~。
-
-> 引用
-
-1. 一
-2. 二
-
-- [x] 完成
-
-| 主机 | 负载 |
-|---|---:|
-| gw-01 | 0.04 |
-
-\`\`\`ts
-// 注释
-const a: number = 1;
-function f(x = "s") { return x; }
-\`\`\`
-
----
-
-$$a_1$$
-`;
-
-beforeAll(async () => {
-  gate = await gateway();
-  const made = await bot(
-    gate,
-    "helper",
-    async (turn) => {
-      if (turn.text === "等") await new Promise<void>((done) => turn.signal.addEventListener("abort", () => done()));
-      if (turn.text === "坏") await turn.fail({ code: "x", message: "坏了" });
-      else turn.write(RICH);
-    },
-    { botName: "助手", description: "什么都会一点", suggestions: ["你好"] },
-  );
-  ends.push(() => made.close());
-  axe = await Bun.file(join(import.meta.dir, "../../node_modules/axe-core/axe.min.js")).text();
-  browser = await launch();
+const axe = await Bun.file(join(import.meta.dir, "../../node_modules/axe-core/axe.min.js")).text();
+const stage = scene({
+  script: rich,
+  bots: [{ botId: "helper", botName: "助手", description: "什么都会一点", suggestions: ["你好"] }],
 });
-afterAll(async () => {
-  await browser?.close();
-  for (const end of ends) await end();
-  await gate?.stop();
-});
-
-const open = async (options: BrowserContextOptions): Promise<Page> => {
-  const context = await browser.newContext(options);
-  const { page } = await openPage(context, gate.url);
-  await signIn(page, gate.url);
-  return page;
-};
 
 describe("theme and language", () => {
   test("the chosen theme is in the page as the gateway sends it, and the colours of code follow", async () => {
-    const page = await open(DESK);
+    const { page } = await stage.open(DESK);
     await send(page, "问");
     await finished(page);
     await page.waitForSelector(".h-keyword");
@@ -95,7 +25,7 @@ describe("theme and language", () => {
     await page.check("#theme-dark");
     await page.keyboard.press("Escape");
     expect(await page.evaluate<string>(colour)).not.toBe(light);
-    const html = await (await page.request.get(gate.url)).text();
+    const html = await (await page.request.get(stage.gate.url)).text();
     expect(html).toContain('data-theme="dark"');
     await page.reload();
     expect(await page.evaluate<string>("document.documentElement.dataset.theme")).toBe("dark");
@@ -103,7 +33,7 @@ describe("theme and language", () => {
   });
 
   test("the language follows the browser, can be chosen, and leaves no text behind", async () => {
-    const page = await open({ ...DESK, locale: "en-GB" });
+    const { page } = await stage.open({ ...DESK, locale: "en-GB" });
     expect(await page.evaluate<string>("document.documentElement.lang")).toBe("en");
     await page.waitForSelector(".bot-row");
     await page.keyboard.press("Control+j");
@@ -134,7 +64,7 @@ describe("theme and language", () => {
     await waitFor(page, `document.documentElement.lang === "zh"`);
     await page.keyboard.press("Escape");
     expect(await textOf(page, ".new-chat span")).toBe("新对话");
-    const html = await (await page.request.get(gate.url)).text();
+    const html = await (await page.request.get(stage.gate.url)).text();
     expect(html).toContain('<html lang="zh"');
     await page.context().close();
   });
@@ -165,12 +95,12 @@ describe("access", () => {
   ] as const)
     for (const colorScheme of ["light", "dark"] as const)
       test(`axe finds nothing serious: ${name}, ${colorScheme}`, async () => {
-        const context = await browser.newContext({ ...device, colorScheme, reducedMotion: "reduce" });
-        const { page } = await openPage(context, gate.url);
-        await page.goto(gate.url);
+        const context = await stage.browser.newContext({ ...device, colorScheme, reducedMotion: "reduce" });
+        const { page } = await openPage(context, stage.gate.url);
+        await page.goto(stage.gate.url);
         await page.waitForSelector("#login-submit");
         await audit(page, "login");
-        await signIn(page, gate.url);
+        await signIn(page, stage.gate.url);
         await page.waitForSelector(".bot-row");
         await audit(page, "empty");
         await send(page, "问");
@@ -202,7 +132,7 @@ describe("access", () => {
       }, 60_000);
 
   test("everything is reached by keyboard, with a focus that can be seen", async () => {
-    const page = await open(DESK);
+    const { page } = await stage.open(DESK);
     await send(page, "问");
     await finished(page);
     await page.evaluate("document.activeElement.blur()");
@@ -243,7 +173,7 @@ describe("access", () => {
   });
 
   test("the transcript is a silent log, one region announces who replies and then the whole answer", async () => {
-    const page = await open(DESK);
+    const { page } = await stage.open(DESK);
     expect(await page.getAttribute(".scroller", "role")).toBe("log");
     expect(await page.getAttribute(".scroller", "aria-live")).toBe("off");
     await page.evaluate(`(() => {
@@ -268,7 +198,7 @@ describe("access", () => {
       [PHONE, 44],
       [DESK, 24],
     ] as const) {
-      const page = await open(device);
+      const { page } = await stage.open(device);
       await send(page, "问");
       await finished(page);
       if (device === PHONE) await page.tap(".menu-button");
@@ -292,7 +222,7 @@ describe("access", () => {
   });
 
   test("with reduced motion nothing moves, at 200 % nothing is lost, pinching is allowed", async () => {
-    const page = await open({ ...DESK, reducedMotion: "reduce" });
+    const { page } = await stage.open({ ...DESK, reducedMotion: "reduce" });
     await send(page, "问");
     await finished(page);
     const moving = `[...document.querySelectorAll("*")].filter((e) => { const s = getComputedStyle(e); return parseFloat(s.animationDuration) > 0.01 || parseFloat(s.transitionDuration) > 0.01; }).length`;

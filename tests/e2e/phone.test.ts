@@ -1,86 +1,16 @@
 /** Phones and budgets. Behaviours 40 and 41 of facts/chat-page.md. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { join } from "node:path";
-import {
-  bot,
-  type Browser,
-  type BrowserContextOptions,
-  DESK,
-  finished,
-  type Gateway,
-  gateway,
-  launch,
-  openPage,
-  type Page,
-  PHONE,
-  send,
-  signIn,
-  sleep,
-} from "./rig.ts";
+import { describe, expect, test } from "bun:test";
+import { DESK, finished, openPage, PHONE, send, signIn, sleep } from "./rig.ts";
+import { rich, scene } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
-let _axe = "";
-const ends: (() => Promise<unknown>)[] = [];
-
-const RICH = `# 一级标题
-
-正文和 **重点**，[链接](https://a.example)，\`代码\`，~~删除~~。
-
-> 引用
-
-1. 一
-2. 二
-
-- [x] 完成
-
-| 主机 | 负载 |
-|---|---:|
-| gw-01 | 0.04 |
-
-\`\`\`ts
-// 注释
-const a: number = 1;
-function f(x = "s") { return x; }
-\`\`\`
-
----
-
-$$a_1$$
-`;
-
-beforeAll(async () => {
-  gate = await gateway();
-  const made = await bot(
-    gate,
-    "helper",
-    async (turn) => {
-      if (turn.text === "等") await new Promise<void>((done) => turn.signal.addEventListener("abort", () => done()));
-      if (turn.text === "坏") await turn.fail({ code: "x", message: "坏了" });
-      else turn.write(RICH);
-    },
-    { botName: "助手", description: "什么都会一点", suggestions: ["你好"] },
-  );
-  ends.push(() => made.close());
-  _axe = await Bun.file(join(import.meta.dir, "../../node_modules/axe-core/axe.min.js")).text();
-  browser = await launch();
+const stage = scene({
+  script: rich,
+  bots: [{ botId: "helper", botName: "助手", description: "什么都会一点", suggestions: ["你好"] }],
 });
-afterAll(async () => {
-  await browser?.close();
-  for (const end of ends) await end();
-  await gate?.stop();
-});
-
-const open = async (options: BrowserContextOptions): Promise<Page> => {
-  const context = await browser.newContext(options);
-  const { page } = await openPage(context, gate.url);
-  await signIn(page, gate.url);
-  return page;
-};
 
 describe("a phone with its keyboard open", () => {
   test("the composer and the last line stay in view; sideways at least half is for reading", async () => {
-    const page = await open(PHONE);
+    const { page } = await stage.open(PHONE);
     await send(page, "问");
     await finished(page);
     expect((await page.locator(".bar").boundingBox())!.height).toBeLessThanOrEqual(48);
@@ -97,14 +27,14 @@ describe("a phone with its keyboard open", () => {
   });
 
   test("where only the visual viewport shrinks, the composer stays above the keyboard", async () => {
-    const context = await browser.newContext(PHONE);
-    const { page } = await openPage(context, gate.url);
+    const context = await stage.browser.newContext(PHONE);
+    const { page } = await openPage(context, stage.gate.url);
     await page.addInitScript(`(() => {
       const fake = new EventTarget();
       Object.assign(fake, { height: 844, width: 390, offsetTop: 0, offsetLeft: 0, scale: 1 });
       Object.defineProperty(window, "visualViewport", { value: fake });
     })()`);
-    await signIn(page, gate.url);
+    await signIn(page, stage.gate.url);
     await send(page, "问");
     await finished(page);
     await page.evaluate(
@@ -122,12 +52,10 @@ describe("a phone with its keyboard open", () => {
 
 describe("budgets", () => {
   test("the first load, its headers, and the time to use it on a slow phone", async () => {
-    const context = await browser.newContext(PHONE);
-    const { page, watch } = await openPage(context, gate.url);
-    await signIn(page, gate.url);
+    const { context, watch } = await stage.open(PHONE);
     const measure = async () => {
-      const fresh = await browser.newContext({ ...PHONE, storageState: await context.storageState() });
-      const slow = (await openPage(fresh, gate.url)).page;
+      const fresh = await stage.browser.newContext({ ...PHONE, storageState: await context.storageState() });
+      const slow = (await openPage(fresh, stage.gate.url)).page;
       const cdp = await fresh.newCDPSession(slow);
       await cdp.send("Network.enable");
       await cdp.send("Network.setCacheDisabled", { cacheDisabled: true });
@@ -154,7 +82,7 @@ describe("budgets", () => {
       const wait = () => document.querySelector("#composer") ? (window.__v.usable = performance.now()) : requestAnimationFrame(wait);
       wait();
     })()`);
-      await slow.goto(gate.url, { waitUntil: "commit" });
+      await slow.goto(stage.gate.url, { waitUntil: "commit" });
       await sleep(4500); // the driver keeps out of the page meanwhile: its own scripts would be measured too
       expect(await slow.isVisible(".bot-row")).toBe(true);
       const v = await slow.evaluate<{ tasks: [number, number][]; cls: number; usable: number; fcp: number }>(
@@ -190,7 +118,7 @@ describe("budgets", () => {
   }, 60_000);
 
   test("the heap after 200 messages is at most 60 MB", async () => {
-    const page = await open(DESK);
+    const { page } = await stage.open(DESK);
     await send(page, "开始");
     await finished(page);
     await page.evaluate(`(async () => {

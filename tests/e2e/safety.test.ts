@@ -1,54 +1,24 @@
 /** What a bot's text can and cannot do, and that it is shown right. Behaviours 29 to 37 of facts/chat-page.md. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import {
-  bot,
-  type Browser,
-  DESK,
-  finished,
-  type Gateway,
-  gateway,
-  launch,
-  openPage,
-  type Page,
-  PHONE,
-  send,
-  signIn,
-  textOf,
-  violations,
-  waitFor,
-  type Watch,
-} from "./rig.ts";
+import { describe, expect, test } from "bun:test";
+import { finished, type Page, PHONE, send, textOf, violations, waitFor } from "./rig.ts";
+import { scene } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
 /** What the bot answers next. */
 let answer = "";
-const ends: (() => Promise<unknown>)[] = [];
 const EVIL_NAME = `<img src=x onerror=alert(1)>'"\u202e名字`;
-
-beforeAll(async () => {
-  gate = await gateway();
-  const made = await bot(gate, "evil", (turn) => turn.write(answer), {
-    botName: EVIL_NAME.replace("\u202e", ""), // the gateway refuses direction marks in names of bots
-    description: "<svg/onload=alert(1)>",
-    suggestions: ["<b onclick=alert(1)>x</b>"],
-  });
-  ends.push(() => made.close());
-  browser = await launch();
-});
-afterAll(async () => {
-  await browser?.close();
-  for (const end of ends) await end();
-  await gate?.stop();
+const stage = scene({
+  script: (turn) => turn.write(answer),
+  bots: [
+    {
+      botId: "evil",
+      botName: EVIL_NAME.replace("\u202e", ""), // the gateway refuses direction marks in names of bots
+      description: "<svg/onload=alert(1)>",
+      suggestions: ["<b onclick=alert(1)>x</b>"],
+    },
+  ],
+  init: `window.alert = () => { window.__hit = true; };`,
 });
 
-const open = async (options = DESK): Promise<{ page: Page; watch: Watch }> => {
-  const context = await browser.newContext(options);
-  const { page, watch } = await openPage(context, gate.url);
-  await page.addInitScript(`window.alert = () => { window.__hit = true; };`);
-  await signIn(page, gate.url);
-  return { page, watch };
-};
 let shown = 0;
 const say = async (page: Page, text: string, ms?: number): Promise<void> => {
   answer = text;
@@ -108,7 +78,7 @@ const inspect = `(() => {
 })()`;
 
 test("the attack corpus does nothing: no script, no handler, no request, no violation of the policy", async () => {
-  const { page, watch } = await open();
+  const { page, watch } = await stage.open();
   for (const text of [CORPUS.slice(0, 40).join("\n\n"), CORPUS.slice(40).join("\n\n"), ...CORPUS.slice(0, 8)])
     await say(page, text);
   // The same from the person, as a message, a title and a search.
@@ -129,7 +99,7 @@ test("the attack corpus does nothing: no script, no handler, no request, no viol
   expect(watch.foreign).toEqual([]);
   expect(watch.errors).toEqual([]);
   expect(await violations(page, watch)).toEqual([]);
-  const response = await page.request.get(gate.url);
+  const response = await page.request.get(stage.gate.url);
   expect(response.headers()["content-security-policy"]).toBe(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types 'none'",
   );
@@ -137,7 +107,7 @@ test("the attack corpus does nothing: no script, no handler, no request, no viol
 }, 60_000);
 
 test("a full run of the page breaks no rule of its policy and has no inline style, script or handler", async () => {
-  const { page, watch } = await open();
+  const { page, watch } = await stage.open();
   await say(page, "```js\nlet a = 1;\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n![x](http://evil.example/x.png)");
   await page.waitForSelector(".h-keyword");
   await page.click(".gear");
@@ -158,7 +128,7 @@ test("a full run of the page breaks no rule of its policy and has no inline styl
   await page.click('.bar [aria-haspopup="menu"]');
   await page.waitForSelector(".menu");
   await page.keyboard.press("Escape");
-  const html = await (await page.request.get(gate.url)).text();
+  const html = await (await page.request.get(stage.gate.url)).text();
   expect(html).not.toMatch(/<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=/);
   expect(await violations(page, watch)).toEqual([]);
   expect(watch.foreign).toEqual([]);
@@ -168,7 +138,7 @@ test("a full run of the page breaks no rule of its policy and has no inline styl
 
 describe("text is shown right", () => {
   test("Chinese emphasis, tildes and links", async () => {
-    const { page } = await open();
+    const { page } = await stage.open();
     await say(
       page,
       "**重点：**这里\n\n这是**“引号”**后\n\n3~5元，2~3天 ~~删~~\n\nhttps://a.com/x。谢谢（https://b.com）",
@@ -186,7 +156,7 @@ describe("text is shown right", () => {
   });
 
   test("formulas are kept, money is no formula", async () => {
-    const { page } = await open();
+    const { page } = await stage.open();
     await say(page, "$$a_1*b*c$$\n\n式\\(x_1*y*\\)\n\n$5 和 $10");
     expect(await last(page, `[...md.querySelectorAll(".math")].map((e) => e.textContent)`)).toEqual([
       "$$a_1*b*c$$",
@@ -197,7 +167,7 @@ describe("text is shown right", () => {
   });
 
   test("code copies exactly, also where the clipboard needs the old command; it wraps on wish; its head stays", async () => {
-    const { page } = await open();
+    const { page } = await stage.open();
     const source = `  indented\n\n\ttab ${"x".repeat(5000)}\nlast\n`;
     await say(page, `\`\`\`py\n${source}\`\`\`\n\n\`\`\`\nnever closed`);
     await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
@@ -228,7 +198,7 @@ describe("text is shown right", () => {
   });
 
   test("tables copy as tab-separated text, and on a phone nothing makes the page wider than the screen", async () => {
-    const { page } = await open(PHONE);
+    const { page } = await stage.open(PHONE);
     const columns = Array.from({ length: 40 }, (_, i) => `列${i}`);
     await say(
       page,
@@ -262,7 +232,7 @@ describe("huge and hostile texts", () => {
   };
   for (const [name, text] of Object.entries(PATHOLOGICAL))
     test(`${name}: the page stalls at most 200 ms`, async () => {
-      const { page, watch } = await open();
+      const { page, watch } = await stage.open();
       await page.evaluate(`(() => {
         window.__t = [];
         new PerformanceObserver((list) => { for (const e of list.getEntries()) window.__t.push(e.duration); }).observe({ entryTypes: ["longtask"] });

@@ -1,15 +1,12 @@
 /** Signing in and staying in; the connection; the page on another server. Behaviours 25, 26 and 28. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { tempDir } from "../harness.ts";
 import { buildPage } from "../../ui/build.ts";
 import {
   bot,
-  type Browser,
   DESK,
   finished,
-  type Gateway,
   gateway,
-  launch,
   openPage,
   PASSWORD,
   send,
@@ -19,33 +16,20 @@ import {
   until,
   waitFor,
 } from "./rig.ts";
+import { scene } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
-const ends: (() => Promise<unknown>)[] = [];
-
-beforeAll(async () => {
-  gate = await gateway();
-  const made = await bot(gate, "helper", (turn) => turn.write(`回：${turn.text}`), { botName: "助手" });
-  ends.push(() => made.close());
-  browser = await launch();
-});
-afterAll(async () => {
-  await browser?.close();
-  for (const end of ends) await end();
-  await gate?.stop();
-});
+const stage = scene();
 
 describe("the login", () => {
   test("asks nothing of the gateway before it is submitted, and the password never stands in an address", async () => {
-    const context = await browser.newContext(DESK);
-    const { page, watch } = await openPage(context, gate.url);
+    const context = await stage.browser.newContext(DESK);
+    const { page, watch } = await openPage(context, stage.gate.url);
     const calls: string[] = [];
     page.on("request", (request) => {
       const { pathname } = new URL(request.url());
       if (pathname.startsWith("/api/")) calls.push(`${request.method()} ${pathname}`);
     });
-    await page.goto(gate.url);
+    await page.goto(stage.gate.url);
     await page.waitForSelector("#login-submit");
     await sleep(1000);
     // At most which ways to sign in there are, asked once.
@@ -71,15 +55,15 @@ describe("the login", () => {
     await page.fill("#password", PASSWORD);
     await page.keyboard.press("Enter");
     await page.waitForSelector("#composer");
-    expect(page.url()).toBe(`${gate.url}/`);
+    expect(page.url()).toBe(`${stage.gate.url}/`);
     expect(watch.errors).toEqual([]);
     await context.close();
   });
 
   test("without JavaScript the form still posts, and the address stays clean", async () => {
-    const context = await browser.newContext({ ...DESK, javaScriptEnabled: false });
+    const context = await stage.browser.newContext({ ...DESK, javaScriptEnabled: false });
     const page = await context.newPage();
-    await page.goto(gate.url);
+    await page.goto(stage.gate.url);
     const html = await page.content();
     expect(html).toContain('method="post"');
     expect(html).toContain('action="/api/login"');
@@ -87,9 +71,9 @@ describe("the login", () => {
   });
 
   test("says what is wrong when the gateway cannot be reached, in both languages", async () => {
-    const context = await browser.newContext(DESK);
-    const { page } = await openPage(context, gate.url);
-    await page.goto(gate.url);
+    const context = await stage.browser.newContext(DESK);
+    const { page } = await openPage(context, stage.gate.url);
+    await page.goto(stage.gate.url);
     await page.route("**/api/login", (route) => route.abort());
     await page.fill("#username", "admin");
     await page.fill("#password", "x");
@@ -104,14 +88,12 @@ describe("the login", () => {
   });
 
   test("a deep link leads to the conversation after signing in", async () => {
-    const context = await browser.newContext(DESK);
-    const { page } = await openPage(context, gate.url);
-    await signIn(page, gate.url);
+    const { page, context } = await stage.open();
     await send(page, "深链");
     await finished(page);
     const address = page.url();
-    const fresh = await browser.newContext(DESK);
-    const other = (await openPage(fresh, gate.url)).page;
+    const fresh = await stage.browser.newContext(DESK);
+    const other = (await openPage(fresh, stage.gate.url)).page;
     await signIn(other, address);
     await waitFor(other, `document.querySelector(".bubble")?.textContent === "深链"`);
     await context.close();
@@ -121,9 +103,7 @@ describe("the login", () => {
 
 describe("a session that ends in the middle", () => {
   test("asks for the password over the chat; draft and transcript stay; the message goes out after", async () => {
-    const context = await browser.newContext(DESK);
-    const { page } = await openPage(context, gate.url);
-    await signIn(page, gate.url);
+    const { page, context } = await stage.open();
     await send(page, "之前的话");
     await finished(page);
     await context.clearCookies();
@@ -144,9 +124,7 @@ describe("a session that ends in the middle", () => {
   });
 
   test("signing out forgets drafts and asks nothing more", async () => {
-    const context = await browser.newContext(DESK);
-    const { page } = await openPage(context, gate.url);
-    await signIn(page, gate.url);
+    const { page, context } = await stage.open();
     await page.fill("#composer", "秘密草稿");
     await page.click(".gear");
     await page.click('#settings button:has-text("退出登录")');
@@ -162,9 +140,7 @@ describe("a session that ends in the middle", () => {
 
 describe("the connection", () => {
   test("a short break is not worth a word, a longer one is one calm line; it comes back by itself", async () => {
-    const context = await browser.newContext(DESK);
-    const { page } = await openPage(context, gate.url);
-    await signIn(page, gate.url);
+    const { page, context } = await stage.open();
     expect(await textOf(page, ".status-text")).toBe("1 个机器人在线");
     await context.setOffline(true);
     await page.evaluate(`window.dispatchEvent(new Event("offline"))`);
@@ -188,7 +164,7 @@ describe("the connection", () => {
         await sleep(25);
       }
     });
-    const context = await browser.newContext(DESK);
+    const context = await stage.browser.newContext(DESK);
     const { page } = await openPage(context, first.url);
     await signIn(page, first.url);
     await send(page, "写");
@@ -213,12 +189,10 @@ describe("the connection", () => {
   }, 60_000);
 
   test("a conversation that could not be fetched comes when the network is back, or on a press", async () => {
-    const context = await browser.newContext(DESK);
-    const { page } = await openPage(context, gate.url);
-    await signIn(page, gate.url);
+    const { page, context } = await stage.open();
     await send(page, "一");
     await finished(page);
-    await page.goto(gate.url);
+    await page.goto(stage.gate.url);
     await page.waitForSelector(".row-link");
     await page.route("**/messages?limit=*", (route) => route.abort());
     await page.click(".row-link");
@@ -226,7 +200,7 @@ describe("the connection", () => {
     await page.unroute("**/messages?limit=*");
     await page.click(".note button");
     await waitFor(page, `document.querySelector(".bubble")?.textContent === "一"`);
-    await page.goto(gate.url);
+    await page.goto(stage.gate.url);
     await page.waitForSelector(".row-link");
     await context.setOffline(true);
     await page.click(".row-link");
@@ -238,7 +212,7 @@ describe("the connection", () => {
 
   test("no bot online is said, and differs from no gateway", async () => {
     const lonely = await gateway();
-    const context = await browser.newContext(DESK);
+    const context = await stage.browser.newContext(DESK);
     const { page } = await openPage(context, lonely.url);
     await signIn(page, lonely.url);
     expect(await textOf(page, ".status-text")).toBe("没有机器人在线");
@@ -267,7 +241,7 @@ test("the page on another server: signs in with a token, streams, shows pictures
     turn.write("远方的回答");
     await turn.attach({ name: "点.png", mime: "image/png", data: PIXEL });
   });
-  const context = await browser.newContext(DESK);
+  const context = await stage.browser.newContext(DESK);
   const page = await context.newPage();
   const errors: string[] = [];
   page.on("pageerror", (error) => errors.push(String(error)));

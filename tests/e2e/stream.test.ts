@@ -1,95 +1,15 @@
 /** Sending, streaming, resuming, scrolling. Behaviours 7 to 16, 24 and 27 of facts/chat-page.md. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import {
-  bot,
-  type Browser,
-  type BrowserContext,
-  DESK,
-  finished,
-  type Gateway,
-  gateway,
-  launch,
-  openPage,
-  type Page,
-  send,
-  signIn,
-  sleep,
-  textOf,
-  type Turn,
-  until,
-  waitFor,
-} from "./rig.ts";
+import { describe, expect, test } from "bun:test";
+import { finished, openPage, type Page, send, sleep, textOf, until, waitFor } from "./rig.ts";
+import { drip, held, heldText, PARAGRAPH, scene, stored } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
-/** What the bot does with the next turns. */
-let script: (turn: Turn) => void | Promise<void>;
-let turns: Turn[] = [];
-const ends: (() => Promise<unknown>)[] = [];
-
-const PARAGRAPH =
-  "## 巡检结果\n\n已检查 4 台主机，**整体正常。**有一处需要留意：gw-02 磁盘 76%，约 2~3 天会到 85%。The log rotation is not enabled on this host.\n\n" +
-  "- 第一项：看 `df -h` 的输出\n- 第二项：**重点**处理\n\n| 主机 | 负载 |\n|---|---:|\n| gw-01 | 0.04 |\n\n" +
-  "```bash\n# 查看日志\nfind /var/log -mtime +7 -print0 | du -ch --files0-from=-\n```\n\n";
-const _LONG = PARAGRAPH.repeat(400).slice(0, 100_000);
-
-/** Writes text in pieces of `size`, `rate` of them a second, until the turn is over. */
-const drip = async (turn: Turn, text: string, size = 24, rate = 200): Promise<void> => {
-  const begin = performance.now();
-  for (let at = 0, n = 0; at < text.length && !turn.signal.aborted; at += size, n++) {
-    turn.write(text.slice(at, at + size));
-    const ahead = begin + (n * 1000) / rate - performance.now();
-    if (ahead > 1) await sleep(ahead);
-  }
-};
-const held = (turn: Turn): Promise<void> => new Promise((done) => turn.signal.addEventListener("abort", () => done()));
-
-beforeAll(async () => {
-  gate = await gateway({ turnTimeout: 120_000 });
-  const made = await bot(gate, "writer", (turn) => {
-    turns.push(turn);
-    return script(turn);
-  });
-  ends.push(() => made.close());
-  browser = await launch();
-});
-afterAll(async () => {
-  await browser?.close();
-  for (const end of ends) await end();
-  await gate?.stop();
-});
-
-const open = async (): Promise<{ page: Page; context: BrowserContext }> => {
-  turns = [];
-  script = (turn) => turn.write(`回：${turn.text}`);
-  const context = await browser.newContext(DESK);
-  const { page } = await openPage(context, gate.url);
-  await signIn(page, gate.url);
-  return { page, context };
-};
-
-/** The stored text of the newest answer, as the gateway gives it. */
-const stored = (page: Page): Promise<{ content: string; state: string }> =>
-  page.evaluate(`(async () => {
-    const id = location.pathname.slice(3);
-    const { messages } = await (await fetch("/api/conversations/" + id + "/messages?limit=50")).json();
-    const last = messages.filter((m) => m.role === "bot").at(-1);
-    return { content: last.content, state: last.state };
-  })()`);
-/** What the copy button gives: the text the page holds, byte for byte. */
-const heldText = async (page: Page): Promise<string> => {
-  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
-  await page.locator(".msg.bot").last().hover();
-  await page.locator('.msg.bot [data-act="copy"]').last().click();
-  await page.waitForSelector(".toast");
-  return await page.evaluate<string>("navigator.clipboard.readText()");
-};
+const stage = scene({ config: { turnTimeout: 120_000 }, bots: [{ botId: "writer" }] });
 const mdLength = (page: Page): Promise<number> =>
   page.evaluate<number>(`document.querySelector(".md")?.textContent.length ?? 0`);
 
 describe("sending", () => {
   test("one's own message stands there within 50 ms and never vanishes or doubles", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     await page.route("**/messages", async (route) => {
       await sleep(400);
       await route.continue();
@@ -114,7 +34,7 @@ describe("sending", () => {
   });
 
   test("a refused message stays with its reason, can be sent again and discarded", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     await page.route("**/messages", (route) =>
       route.fulfill({
         status: 503,
@@ -129,7 +49,7 @@ describe("sending", () => {
     await page.click('[data-act="retry-send"]');
     await finished(page);
     expect(await page.locator(".msg.user").count()).toBe(1);
-    expect(turns.filter((turn) => turn.text === "忙吗")).toHaveLength(1);
+    expect(stage.asked.filter((turn) => turn.text === "忙吗")).toHaveLength(1);
     await page.route("**/messages", (route) =>
       route.fulfill({ status: 503, contentType: "application/json", body: `{"error":"忙","code":"bot_busy"}` }),
     );
@@ -140,7 +60,7 @@ describe("sending", () => {
   });
 
   test("a message written offline goes out once when the network is back, also when its answer got lost", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     await send(page, "先来一句");
     await finished(page);
     await context.setOffline(true);
@@ -151,7 +71,7 @@ describe("sending", () => {
     await context.setOffline(false);
     await page.reload();
     await finished(page, 2);
-    expect(turns.filter((turn) => turn.text === "离线写的")).toHaveLength(1);
+    expect(stage.asked.filter((turn) => turn.text === "离线写的")).toHaveLength(1);
     // The gateway takes it, the answer never arrives: the same id goes again and is the same message.
     let lost = 0;
     await page.route("**/messages", async (route) => {
@@ -163,7 +83,7 @@ describe("sending", () => {
     await send(page, "答复丢了");
     await finished(page, 3);
     await waitFor(page, `!document.querySelector(".unsent")`);
-    expect(turns.filter((turn) => turn.text === "答复丢了")).toHaveLength(1);
+    expect(stage.asked.filter((turn) => turn.text === "答复丢了")).toHaveLength(1);
     expect(await page.locator(".msg.user").count()).toBe(3);
     await context.close();
   }, 30_000);
@@ -173,8 +93,8 @@ describe("resuming", () => {
   const text = PARAGRAPH.repeat(6);
 
   test("a reload at 30 % shows the text so far at once and goes on without gap or repeat", async () => {
-    const { page, context } = await open();
-    script = (turn) => drip(turn, text, 12, 150);
+    const { page, context } = await stage.open();
+    stage.script = (turn) => drip(turn, text, 12, 150);
     await send(page, "写");
     await waitFor(page, `document.querySelector(".md")?.textContent.length > ${Math.floor(text.length * 0.2)}`);
     const before = await mdLength(page);
@@ -189,8 +109,8 @@ describe("resuming", () => {
   }, 30_000);
 
   test("offline for some seconds: the text is whole", async () => {
-    const { page, context } = await open();
-    script = (turn) => drip(turn, text, 12, 40);
+    const { page, context } = await stage.open();
+    stage.script = (turn) => drip(turn, text, 12, 40);
     await send(page, "写");
     await waitFor(page, `document.querySelector(".md")?.textContent.length > 100`);
     await context.setOffline(true);
@@ -204,8 +124,8 @@ describe("resuming", () => {
   }, 45_000);
 
   test("a page from the back/forward cache takes up the stream again", async () => {
-    const { page, context } = await open();
-    script = (turn) => drip(turn, text, 12, 150);
+    const { page, context } = await stage.open();
+    stage.script = (turn) => drip(turn, text, 12, 150);
     await send(page, "写");
     await waitFor(page, `document.querySelector(".md")?.textContent.length > 100`);
     let streams = 0;
@@ -220,7 +140,7 @@ describe("resuming", () => {
   }, 30_000);
 
   test("a gap in the text is closed by a snapshot, without a word to the reader", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     let broken = 0;
     await page.route("**/api/events", async (route) => {
       // The first stream ends in the middle of the answer with a chunk that does not fit.
@@ -231,7 +151,7 @@ describe("resuming", () => {
       });
     });
     await page.reload();
-    script = (turn) => drip(turn, text, 24, 300);
+    stage.script = (turn) => drip(turn, text, 24, 300);
     await send(page, "写");
     await finished(page, 1, 20_000);
     expect(broken).toBeGreaterThan(1);
@@ -241,12 +161,12 @@ describe("resuming", () => {
   }, 30_000);
 
   test("two tabs on one conversation show the same, also while it streams", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     const long = PARAGRAPH.repeat(12);
-    script = (turn) => drip(turn, long, 12, 100);
+    stage.script = (turn) => drip(turn, long, 12, 100);
     await send(page, "写");
     await waitFor(page, "location.pathname.startsWith('/c/')");
-    const second = (await openPage(context, gate.url)).page;
+    const second = (await openPage(context, stage.gate.url)).page;
     await second.goto(page.url());
     // While it is written each shows a growing part of it. Which of the two is in front does not matter.
     const shown = (p: Page): Promise<string> => textOf(p, ".md");
@@ -277,8 +197,8 @@ describe("resuming", () => {
 
 describe("ends", () => {
   test("stop keeps the text, says so, and nothing more appears; Escape does it too", async () => {
-    const { page, context } = await open();
-    script = (turn) => drip(turn, PARAGRAPH.repeat(50), 12, 100);
+    const { page, context } = await stage.open();
+    stage.script = (turn) => drip(turn, PARAGRAPH.repeat(50), 12, 100);
     for (const how of ["button", "Escape"]) {
       await send(page, "写");
       await waitFor(page, `document.querySelector(".md.streaming")?.textContent.length > 50`);
@@ -287,7 +207,7 @@ describe("ends", () => {
       await page.waitForSelector(".msg:last-child .ended");
       expect(await page.locator(".ended").last().textContent()).toBe("已停止");
       const length = await page.evaluate<number>(`[...document.querySelectorAll(".md")].at(-1).textContent.length`);
-      await until(() => turns.at(-1)!.signal.aborted || undefined, 5000, "the bot to be told");
+      await until(() => stage.asked.at(-1)!.signal.aborted || undefined, 5000, "the bot to be told");
       await until(async () => (await stored(page)).state === "cancelled", 5000, "the cancelled state");
       expect(length).toBeGreaterThan(50);
       await page.waitForSelector(".send[data-mode=send]");
@@ -299,8 +219,8 @@ describe("ends", () => {
   });
 
   test("a bot that fails or goes away ends the answer with a reason, and it can be tried again", async () => {
-    const { page, context } = await open();
-    script = async (turn) => {
+    const { page, context } = await stage.open();
+    stage.script = async (turn) => {
       turn.write("写了一半");
       await sleep(100);
       await turn.fail({ code: "model_down", message: "模型超时", retryable: false });
@@ -310,7 +230,7 @@ describe("ends", () => {
     expect(await textOf(page, ".ended.failed")).toContain("已中断");
     expect(await textOf(page, ".md")).toBe("写了一半");
     expect(await page.locator(".streaming").count()).toBe(0);
-    script = (turn) => turn.write("这次好了");
+    stage.script = (turn) => turn.write("这次好了");
     await page.click('.ended [data-act="regenerate"]');
     await waitFor(page, `document.querySelector(".md")?.textContent === "这次好了"`);
     await page.waitForSelector(".pager");
@@ -320,8 +240,8 @@ describe("ends", () => {
   });
 
   test("what the bot does is shown while it works, folds to one line after, and is not copied", async () => {
-    const { page, context } = await open();
-    script = async (turn) => {
+    const { page, context } = await stage.open();
+    stage.script = async (turn) => {
       turn.event({ kind: "tool", tool: { id: "1", name: "查询天气", phase: "start" } });
       await sleep(600);
       turn.event({ kind: "status", text: "正在整理" });
@@ -339,9 +259,9 @@ describe("ends", () => {
   });
 
   test("after a minute of silence the page says it still waits, with a clock", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     await page.clock.install();
-    script = held;
+    stage.script = held;
     await send(page, "慢慢想");
     await page.waitForSelector(".when.live");
     await page.clock.runFor(64_000);

@@ -1,61 +1,12 @@
 /** Versions, quotes, messages nobody asked for, print. Behaviours 21, 22 and 42 of facts/chat-page.md. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { Bot } from "../../plugin/client.ts";
-import {
-  bot,
-  type Browser,
-  type BrowserContext,
-  DESK,
-  finished,
-  type Gateway,
-  gateway,
-  launch,
-  openPage,
-  type Page,
-  send,
-  signIn,
-  sleep,
-  textOf,
-  type Turn,
-  until,
-  waitFor,
-} from "./rig.ts";
+import { describe, expect, test } from "bun:test";
+import { DESK, finished, openPage, type Page, send, signIn, sleep, textOf, until, waitFor } from "./rig.ts";
+import { scene } from "./scene.ts";
 
-let browser: Browser;
-let gate: Gateway;
-let helper: Bot;
-let script: (turn: Turn) => void | Promise<void> = (turn) => turn.write(`回：${turn.text}`);
-let asked: Turn[] = [];
+const stage = scene();
 
-beforeAll(async () => {
-  gate = await gateway();
-  helper = await bot(
-    gate,
-    "helper",
-    (turn) => {
-      asked.push(turn);
-      return script(turn);
-    },
-    { botName: "助手" },
-  );
-  browser = await launch();
-});
-afterAll(async () => {
-  await browser?.close();
-  await helper?.close();
-  await gate?.stop();
-});
-
-const open = async (options = DESK, user = "admin"): Promise<{ page: Page; context: BrowserContext }> => {
-  script = (turn) => turn.write(`回：${turn.text}`);
-  asked = [];
-  const context = await browser.newContext(options);
-  const { page } = await openPage(context, gate.url);
-  await signIn(page, gate.url, user);
-  return { page, context };
-};
 test("the buttons of an older message of one's own can be pressed, and none hangs over another", async () => {
-  const { page, context } = await open();
+  const { page, context } = await stage.open();
   for (let i = 1; i <= 5; i++) {
     await send(page, `第 ${i} 句`);
     await finished(page, i);
@@ -82,7 +33,7 @@ test("the buttons of an older message of one's own can be pressed, and none hang
 
 describe("versions", () => {
   test("an edit makes a new version and keeps the old branch; a quote reaches the bot", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     await send(page, "一加一");
     await finished(page);
     await send(page, "然后呢");
@@ -101,16 +52,16 @@ describe("versions", () => {
     expect(await textOf(page, ".bubble")).toBe("一加一");
     await page.click('.msg.bot [data-act="quote"]');
     await send(page, "这句什么意思");
-    await until(() => asked.find((turn) => turn.replyTo)?.replyTo, 5000, "a quote at the bot");
-    expect(asked.at(-1)!.replyTo!.content).toBe("回：一加一");
+    await until(() => stage.asked.find((turn) => turn.replyTo)?.replyTo, 5000, "a quote at the bot");
+    expect(stage.asked.at(-1)!.replyTo!.content).toBe("回：一加一");
     await page.waitForSelector(".quoted");
     await context.close();
   });
 
   test("a new answer to the same question keeps the older one as 1/2", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     let n = 0;
-    script = (turn) => turn.write(`答案 ${++n}`);
+    stage.script = (turn) => turn.write(`答案 ${++n}`);
     await send(page, "问");
     await finished(page);
     await page.click('[data-act="regenerate"]');
@@ -128,11 +79,11 @@ describe("versions", () => {
 
 describe("messages nobody asked for", () => {
   test("are shown live; elsewhere they count, in the list, the title and the icon, until seen, in every tab", async () => {
-    const { page, context } = await open();
+    const { page, context } = await stage.open();
     await send(page, "开头");
     await finished(page);
     const id = page.url().split("/c/")[1]!;
-    await helper.send({ conversationId: id }, "主动的一句");
+    await stage.bots[0]!.send({ conversationId: id }, "主动的一句");
     await waitFor(page, `document.body.textContent.includes("主动的一句")`);
     // Seen at once, as this page is looked at; other conversations of this person may have unread ones.
     await page.waitForSelector(`.row-link[href="/c/${id}"]`);
@@ -145,12 +96,12 @@ describe("messages nobody asked for", () => {
     await sleep(300);
     const base = await page.evaluate<number>(count);
     await page.click(".new-chat");
-    const other = (await openPage(context, gate.url)).page;
-    await other.goto(gate.url);
+    const other = (await openPage(context, stage.gate.url)).page;
+    await other.goto(stage.gate.url);
     await other.waitForSelector(".row");
     await page.bringToFront();
-    await helper.send({ conversationId: id }, "又一句");
-    await helper.send({ conversationId: id }, "再一句");
+    await stage.bots[0]!.send({ conversationId: id }, "又一句");
+    await stage.bots[0]!.send({ conversationId: id }, "再一句");
     await waitFor(
       page,
       `document.querySelector('.row-link[href="/c/${id}"] .badge:not([hidden])')?.textContent === "2"`,
@@ -166,10 +117,10 @@ describe("messages nobody asked for", () => {
 });
 
 test("eight tabs on plain http: the one looked at works, the hidden ones give their connections back and still count", async () => {
-  const context = await browser.newContext(DESK);
+  const context = await stage.browser.newContext(DESK);
   const open = new Set<unknown>();
   const tab = async (): Promise<Page> => {
-    const { page } = await openPage(context, gate.url);
+    const { page } = await openPage(context, stage.gate.url);
     await page.addInitScript(`(() => {
       let state = "visible";
       Object.defineProperty(document, "visibilityState", { get: () => state });
@@ -181,17 +132,17 @@ test("eight tabs on plain http: the one looked at works, the hidden ones give th
     return page;
   };
   const first = await tab();
-  await signIn(first, gate.url);
+  await signIn(first, stage.gate.url);
   const tabs = [first];
   for (let i = 1; i < 8; i++) {
     await tabs.at(-1)!.evaluate("__look('hidden')");
     const next = await tab();
-    await next.goto(gate.url);
+    await next.goto(stage.gate.url);
     await next.waitForSelector('.status[data-link="online"]');
     tabs.push(next);
   }
   await until(() => open.size <= 3 || undefined, 5000, "three streams at most");
-  script = (turn) => turn.write(`回：${turn.text}`);
+  stage.script = (turn) => turn.write(`回：${turn.text}`);
   const last = tabs.at(-1)!;
   await send(last, "还能用吗");
   await finished(last);
@@ -203,7 +154,7 @@ test("eight tabs on plain http: the one looked at works, the hidden ones give th
   // Other conversations of this person may count already.
   const counted = `Number(/^\\((\\d+)/.exec(document.title)?.[1] ?? 0)`;
   const before = await last.evaluate<number>(counted);
-  await helper.send({ conversationId }, "主动的一句");
+  await stage.bots[0]!.send({ conversationId }, "主动的一句");
   for (const one of tabs) await waitFor(one, `${counted} === ${before + 1}`);
   // Looked at again, the first takes up its stream where it was.
   await last.evaluate("__look('hidden')");
@@ -219,7 +170,7 @@ test("eight tabs on plain http: the one looked at works, the hidden ones give th
 }, 60_000);
 
 test("printing shows the conversation only", async () => {
-  const { page, context } = await open();
+  const { page, context } = await stage.open();
   await send(page, "打印");
   await finished(page);
   await page.emulateMedia({ media: "print", colorScheme: "dark" });
@@ -231,8 +182,8 @@ test("printing shows the conversation only", async () => {
 });
 
 test("a conversation that does not exist says so", async () => {
-  const { page, context } = await open();
-  await page.goto(`${gate.url}/c/zzzzzzzz`);
+  const { page, context } = await stage.open();
+  await page.goto(`${stage.gate.url}/c/zzzzzzzz`);
   await waitFor(page, `document.querySelector(".note")?.textContent.includes("不存在")`);
   await context.close();
 });
