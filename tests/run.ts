@@ -142,6 +142,7 @@ const plan = async (env: Record<string, string>): Promise<Part[]> => {
   const binary = { ...env, NEXUS_RUN: "binary" };
   parts.push(suite("contract of the binary", ["tests/contract.test.ts"], binary, 4, 30_000));
   const folders = [
+    ["bench", "speed beside the bare relay", 5, 200_000],
     ["e2e", "browser tests", 8, 60_000],
     ["openclaw", "OpenClaw tests", 14, 480_000],
     ["chaos", "chaos tests", 12, 300_000],

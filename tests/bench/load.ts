@@ -9,16 +9,29 @@ export type Job = {
   token: string | undefined;
   botToken: string | undefined;
   v2: boolean;
-  kind: "chat" | "burst" | "paced" | "image" | "held";
-  /** Requests, streams or pictures at once. */
+  kind: "chat" | "burst" | "paced" | "image" | "held" | "idle" | "catchup";
+  /** Requests, streams, pictures or bots at once. */
   wide: number;
   /** chat, image: requests in all; burst: chunks per stream; paced: seconds. */
   count: number;
   /** paced: chunks per second and stream. */
   rate?: number;
+  /** image: of each; paced: of one that comes from a process and goes to a bot of its own when half of the time is over. */
   bytes?: number;
+  /** image: the bot that is played and asked, and only when the parent says so. */
+  botId?: string;
+  /** paced: readers that take nothing. */
+  stalled?: number;
 };
-export type Result = { units: number; ms: number; clientCpuMs: number; delays?: number[]; errors: number };
+/** `delays`: p50, p99 and the longest, in ms; `before`: those of the first half, where something happens in the second. */
+export type Result = {
+  units: number;
+  ms: number;
+  clientCpuMs: number;
+  delays?: number[];
+  before?: number[];
+  errors: number;
+};
 
 const job = JSON.parse(process.argv[2]!) as Job;
 const chunk = "流式输出的一小段文字 ok ";
@@ -43,7 +56,7 @@ await new Promise<void>((resolve, reject) => {
     bot.send(
       JSON.stringify({
         type: "register",
-        botId: "bot",
+        botId: job.botId ?? "bot",
         botName: "Bot",
         token: job.botToken,
         ...(job.v2 && { proto: 2, caps: ["ack", "seq", "cancel"] }),
@@ -132,11 +145,18 @@ const chats = async (): Promise<number> => {
   return job.count;
 };
 
+/** Says how many are held and waits until the parent has measured. */
+const held = async (count: number): Promise<void> => {
+  process.stdout.write(`{"held":${count}}\n`);
+  await new Promise<void>((resolve) => process.stdin.once("data", () => resolve()));
+};
+
 const images = async (): Promise<number> => {
   onAsk = (id) => say(id, "ok", true, 1);
   const image = `data:image/png;base64,${Buffer.from(`\x89PNG\r\n\x1a\n${"x".repeat(job.bytes! * 0.75)}`, "latin1").toString("base64")}`;
   // The sync call of v1 drops images, so the streamed one is what all three can do.
-  const body = request("/api/chat/stream", JSON.stringify({ message: "看图", image }));
+  const body = request("/api/chat/stream", JSON.stringify({ message: "看图", image, target: job.botId }));
+  if (job.botId !== undefined) await held(0);
   const all = await people(job.wide);
   let left = job.count;
   await Promise.all(
@@ -197,9 +217,24 @@ const burst = async (): Promise<number> => {
   return job.wide * job.count;
 };
 
-const paced = async (): Promise<{ units: number; delays: number[] }> => {
+/** Another process that sends one picture when the returned function is called. */
+const neighbour = async (bytes: number): Promise<() => void> => {
+  const { v2, port, token, botToken } = job;
+  const its: Job = { v2, port, token, botToken, kind: "image", wide: 1, count: 1, bytes, botId: "big" };
+  const child = Bun.spawn([process.execPath, import.meta.path, JSON.stringify(its)], { stdin: "pipe", stdout: "pipe" });
+  await child.stdout.getReader().read(); // it is ready
+  return () => {
+    child.stdin.write("now\n");
+    child.stdin.flush();
+  };
+};
+
+const paced = async (): Promise<{ units: number; delays: number[]; before: number[] }> => {
   const { all, ids } = await open(job.wide);
-  const delays: number[] = [];
+  let delays: number[] = [];
+  const before: number[] = [];
+  const big = job.bytes ? await neighbour(job.bytes) : undefined;
+  for (const one of all.splice(0, job.stalled ?? 0)) one.socket.pause();
   // Each chunk carries when it was due, so the delay is that of the whole way, and late sending counts (open loop).
   for (const one of all)
     one.onData = (part) => {
@@ -211,47 +246,104 @@ const paced = async (): Promise<{ units: number; delays: number[] }> => {
   const ticks = job.count * rate;
   const from = performance.now() + 50;
   let units = 0;
-  for (let tick = 0; tick < ticks; tick++)
-    for (let i = 0; i < ids.length; i++) {
-      const due = from + (tick + i / ids.length) * (1000 / rate);
+  for (let tick = 0; tick < ticks; tick++) {
+    if (big && tick === ticks >> 1) {
+      before.push(...delays);
+      delays = [];
+      big();
+    }
+    for (let i = 0; i < job.wide; i++) {
+      const due = from + (tick + i / job.wide) * (1000 / rate);
       const wait = due - performance.now();
       if (wait > 1) await Bun.sleep(wait);
       say(ids[i]!, `t=${performance.now().toFixed(3)} ${chunk}`, false, tick + 1);
       units++;
     }
+  }
   await Bun.sleep(200);
   const done = finished(all);
   for (const id of ids) say(id, "", true, ticks + 1);
   await done;
-  return { units, delays };
+  return { units, delays, before };
 };
+
+/** A reader that returns to a turn of `count` chunks: ms until it holds them all. */
+const catchUp = async (): Promise<number[]> => {
+  const text = request("/api/chat/stream", JSON.stringify({ message: "开始" }));
+  const asking = Promise.withResolvers<string>();
+  onAsk = (id) => asking.resolve(id);
+  const first = await person();
+  first.socket.write(text);
+  const id = await asking.promise;
+  for (let n = 1; n <= job.count; n++) {
+    say(id, chunk, false, n);
+    if (bot.bufferedAmount > 1024 * 1024) await Bun.sleep(0);
+  }
+  await Bun.sleep(1000);
+  const times: number[] = [];
+  for (let i = 0; i < 5; i++) {
+    const back = await person();
+    const at = performance.now();
+    await new Promise<void>((resolve) => {
+      let chars = 0;
+      back.onData = (part) => {
+        chars += part.length;
+        if (chars >= chunk.length * job.count) resolve();
+      };
+      back.socket.write(
+        `GET /api/turns/${id}/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${job.token}\r\n\r\n`,
+      );
+    });
+    times.push(performance.now() - at);
+    back.socket.end();
+  }
+  return times;
+};
+
+const idleBot = (n: number): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const one = new WebSocket(`ws://127.0.0.1:${job.port}/bot-ws`);
+    one.onerror = () => reject(new Error("idle bot"));
+    one.onopen = () => one.send(JSON.stringify({ type: "register", botId: `idle-${n}`, token: job.botToken }));
+    one.onmessage = () => resolve();
+  });
 
 const startedAt = performance.now();
 const cpuBefore = cpu();
 let units = 0;
 let delays: number[] | undefined;
+let before: number[] = [];
 if (job.kind === "chat") units = await chats();
 else if (job.kind === "image") units = await images();
 else if (job.kind === "burst") units = await burst();
-else if (job.kind === "paced") ({ units, delays } = await paced());
-else {
+else if (job.kind === "paced") ({ units, delays, before } = await paced());
+else if (job.kind === "catchup") delays = await catchUp();
+else if (job.kind === "idle") {
+  for (const part of [job.wide / 5, job.wide]) {
+    for (; units < part; units++) await idleBot(units);
+    await held(units);
+  }
+} else {
   // Twice, so that the parent sees a slope: what the first fifth needed once, buffers and compiled code, is in neither.
   for (const part of [job.wide / 5, (job.wide * 4) / 5]) {
     await open(part);
     units += part;
-    process.stdout.write(`{"held":${units}}\n`);
-    await new Promise<void>((resolve) => process.stdin.once("data", () => resolve())); // until the parent has measured
+    await held(units);
   }
 }
 const quantile = (sorted: number[], q: number): number =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0;
-const sorted = delays?.sort((a, b) => a - b);
+const spread = (values: number[]): number[] => {
+  const sorted = values.sort((a, b) => a - b);
+  return [quantile(sorted, 0.5), quantile(sorted, 0.99), sorted.at(-1) ?? 0];
+};
 const result: Result = {
   units,
   ms: performance.now() - startedAt,
   clientCpuMs: cpu() - cpuBefore,
   errors,
-  ...(sorted && { delays: [quantile(sorted, 0.5), quantile(sorted, 0.99), sorted.at(-1) ?? 0] }),
+  ...(delays && { delays: spread(delays) }),
+  ...(before.length > 0 && { before: spread(before) }),
 };
 process.stdout.write(`${JSON.stringify(result)}\n`);
 process.exit(0);

@@ -2,6 +2,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
+import { openStore } from "../../lib/store.ts";
 
 export type Peer = {
   name: string;
@@ -80,8 +81,26 @@ export const startBare = async (): Promise<Peer> => {
   return { name: "bare", pid: child.pid, port, token: undefined, botToken: undefined, v2: false, stop: stopper(child) };
 };
 
+/** As many conversations of a question and an answer, by the gateway's own store. */
+const fillStore = async (dir: string, conversations: number): Promise<void> => {
+  const store = openStore({ dir, synchronous: "normal", now: Date.now, log: () => {} });
+  const say = { bot: "bot", botName: "Bot", files: [], turn: null, parent: null };
+  for (let i = 0; i < conversations; i++) {
+    const row = await store.conversations.create("admin", `第 ${i} 个`, "bot");
+    await store.write(() => {
+      store.turns.appendBotMessage(row, { ...say, content: `第 ${i} 条消息：磁盘满了` });
+      store.turns.appendBotMessage(row, { ...say, content: `第 ${i} 条回答：先看 df` });
+    });
+  }
+  while (await store.search.indexSome());
+  store.close();
+};
+
 /** Ours with everything on: login, storage, and the counting limits active but set above the load. */
-export const startOurs = async (from: "source" | "binary", options = { login: true }): Promise<Peer> => {
+export const startOurs = async (
+  from: "source" | "binary",
+  options: { login: boolean; conversations?: number } = { login: true },
+): Promise<Peer> => {
   const folder = mkdtempSync(join(tmpdir(), "nexus-bench-"));
   const port = freePort();
   const limits = {
@@ -103,6 +122,7 @@ export const startOurs = async (from: "source" | "binary", options = { login: tr
       limits,
     }),
   );
+  if (options.conversations) await fillStore(join(folder, "data"), options.conversations);
   const command = from === "binary" ? [join(ROOT, "dist/nexus")] : [process.execPath, join(ROOT, "server.ts")];
   const child = Bun.spawn(pinned(0, command), {
     cwd: folder,

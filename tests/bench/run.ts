@@ -1,146 +1,93 @@
 /**
- * `bun run bench`: ours beside the bare relay and the v1 package, in one run, as ratios.
+ * `bun run bench`: ours beside the bare relay and the v1 package, in one run, as ratios. Writes docs/benchmarks.md.
  *
- * Rounds are interleaved (A/B/A/B), each peer a fresh process pinned to one core with the load on the other. CPU is user +
- * system time of the peer per unit of work, as the operating system counts it. Writes docs/benchmarks.md. `--quick` runs two rounds of the
- * rows that are budgets of CPU; `--only chat,burst` those rows.
+ * `--quick`: two rounds of the budgets of CPU; `--only chat,burst`: those rows; `--rounds 3`. With any of them nothing is
+ * written. What is measured of ours is dist/nexus where it is built, else the source.
  */
 import { cpus, release } from "node:os";
 import { join } from "node:path";
-import type { Job, Result } from "./load.ts";
-import { cpuOf, memoryOf, pinned, startBare, startOurs, startV1, type Peer } from "./peers.ts";
+import { measure, median, type Run, type Start } from "./measure.ts";
+import { startBare, startOurs, startV1 } from "./peers.ts";
+import { ROWS, type Row } from "./rows.ts";
 
 const ROOT = join(import.meta.dir, "../..");
-const LOAD = join(import.meta.dir, "load.ts");
+const BINARY = join(ROOT, "dist/nexus");
+const DOC = join(ROOT, "docs/benchmarks.md");
 const args = process.argv.slice(2);
+const given = (name: string): string | undefined => {
+  const at = args.indexOf(name);
+  return at < 0 ? undefined : args[at + 1];
+};
 const quick = args.includes("--quick");
-const only = args[args.indexOf("--only") + 1]?.split(",");
-const rounds = quick ? 2 : 5;
+const only = given("--only")?.split(",");
+const rounds = Number(given("--rounds") ?? (quick ? 2 : 5));
+const whole = args.length === 0;
 /** A row whose rounds differ by more than this factor says so. */
 const NOISY = 1.4;
+/** Milliseconds to the first 200 on /health. */
+const START_BUDGET = 100;
 
-type Work = Omit<Job, "port" | "token" | "botToken" | "v2">;
-type Row = {
-  name: string;
-  unit: string;
-  budget: number | undefined;
-  work: Work;
-  /** Units before measuring, where a quarter of them is not enough: our code is longer than bare's, and compiled later. */
-  warm?: number;
-  /** What is compared, from one run of a peer. */
-  value: (run: Run) => number;
-  v1: boolean;
+const hasBinary = await Bun.file(BINARY).exists();
+const from = hasBinary ? "binary" : "source";
+const ours: Start = () => startOurs(from);
+
+const lines: string[] = [];
+const say = (line: string): void => {
+  lines.push(line);
+  console.log(line);
 };
-type Run = { us: number; result: Result; heldKb: number; peakKb: number };
+const over: string[] = [];
 
-const MB4 = 4 * 1024 * 1024;
-const us = ({ us }: Run): number => us;
-const ROWS: Row[] = [
-  {
-    name: "chat",
-    unit: "µs CPU per round trip, 64 in flight",
-    budget: 1.7,
-    work: { kind: "chat", wide: 64, count: 20_000 },
-    warm: 40_000,
-    value: us,
-    v1: true,
-  },
-  {
-    name: "burst",
-    unit: "µs CPU per chunk, 64 streams at once",
-    budget: 0.95,
-    work: { kind: "burst", wide: 64, count: 400 },
-    value: us,
-    v1: true,
-  },
-  {
-    name: "paced",
-    unit: "µs CPU per chunk, 300 streams × 20/s",
-    budget: 1.15,
-    work: { kind: "paced", wide: 300, count: 5, rate: 20 },
-    value: us,
-    v1: true,
-  },
-  {
-    name: "image",
-    unit: "µs CPU per 4 MB image",
-    budget: 1.5,
-    work: { kind: "image", wide: 2, count: 24, bytes: MB4 },
-    value: us,
-    v1: true,
-  },
-  {
-    name: "held",
-    unit: "kB per held stream",
-    budget: 1.2,
-    work: { kind: "held", wide: 5_000, count: 0 },
-    value: (run) => run.heldKb,
-    v1: false,
-  },
-  {
-    name: "peak",
-    unit: "MB at the peak, 8 × 4 MB images at once",
-    budget: 1.3,
-    work: { kind: "image", wide: 8, count: 8, bytes: MB4 },
-    value: (run) => run.peakKb / 1024,
-    v1: true,
-  },
-];
+const cells = (...texts: string[]): string => `| ${texts.join(" | ")} |`;
+const number = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 2));
+const delaysOf = (run: Run | undefined): string => run?.result.delays?.map((ms) => ms.toFixed(2)).join(" / ") ?? "";
 
-const load = async (peer: Peer, work: Work): Promise<Run> => {
-  const job: Job = { ...work, port: peer.port, token: peer.token, botToken: peer.botToken, v2: peer.v2 };
-  const cpuBefore = cpuOf(peer.pid);
-  const child = Bun.spawn(pinned(1, [process.execPath, LOAD, JSON.stringify(job)]), {
-    stdin: "pipe",
-    stdout: "pipe",
-    stderr: "inherit",
-  });
-  /** Resident kB by streams held. */
-  const held: [number, number][] = [];
-  let text = "";
-  for await (const part of child.stdout.pipeThrough(new TextDecoderStream())) {
-    text += part;
-    const said = [...text.matchAll(/"held":(\d+)/g)];
-    if (said.length === held.length) continue;
-    await Bun.sleep(Number(process.env.HELD ?? 2000)); // until what the opening left behind is collected
-    held.push([Number(said.at(-1)![1]), memoryOf(peer.pid).rss]);
-    child.stdin.write("done\n");
-    child.stdin.flush();
+/** The peers of a row, the one that is measured last but v1. */
+const peersOf = (row: Row): Start[] => {
+  const { conversations } = row;
+  if (row.oursOnly) return [ours];
+  if (conversations !== undefined)
+    return [ours, async () => ({ ...(await startOurs(from, { login: true, conversations })), name: "full" })];
+  return [startBare, ours, ...(row.v1 && !quick ? [startV1] : [])];
+};
+
+const progress = (row: Row) => (round: number, peer: string) =>
+  void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${row.name}: round ${round} of ${rounds}, ${peer}`));
+
+const tell = (row: Row, runs: Map<string, Run[]>): void => {
+  const values = (name: string): number[] => (runs.get(name) ?? []).map(row.value);
+  const mine = row.conversations ? "full" : [...runs.keys()].find((name) => name.startsWith("ours"))!;
+  const peer = row.conversations ? [...runs.keys()].find((name) => name.startsWith("ours"))! : "bare";
+  const own = values(mine);
+  const spread = Math.max(...own) / Math.min(...own);
+  const base = values(peer).length > 0 ? median(values(peer)) : undefined;
+  const ratio = base === undefined ? undefined : median(own) / base;
+  if (row.budget !== undefined && ratio !== undefined && ratio > row.budget)
+    over.push(`${row.name} ${ratio.toFixed(2)} > ${row.budget}`);
+  say(
+    cells(
+      row.name,
+      row.unit,
+      base === undefined ? "" : number(base),
+      number(median(own)),
+      ratio === undefined ? "" : ratio.toFixed(2),
+      row.budget === undefined ? "" : String(row.budget),
+      runs.has("v1") && base !== undefined ? (median(values("v1")) / base).toFixed(1) : "",
+      `${spread.toFixed(2)}${spread > NOISY ? " noisy" : ""}`,
+    ),
+  );
+  if (row.work.kind === "paced") {
+    const last = runs.get(mine)!.at(-1)!;
+    const before = last.result.before?.map((ms) => ms.toFixed(2)).join(" / ");
+    const beside = before === undefined ? delaysOf(runs.get(peer)?.at(-1)) : `before it: ${before}`;
+    say(cells(`${row.name}, delay`, "ms p50 / p99 / longest", beside, delaysOf(last), "", "", "", ""));
   }
-  const [few, many] = held;
-  const heldKb = few && many ? (many[1] - few[1]) / (many[0] - few[0]) : 0;
-  const result = JSON.parse(text.trim().split("\n").at(-1)!) as Result;
-  if (result.errors > 0) throw new Error(`${peer.name}: ${result.errors} errors in ${work.kind}`);
-  return { us: ((cpuOf(peer.pid) - cpuBefore) * 1000) / result.units, result, heldKb, peakKb: memoryOf(peer.pid).peak };
+  const client = Math.max(...runs.get(mine)!.map(({ result }) => (result.clientCpuMs / result.ms) * 100));
+  if (client > 90)
+    say(cells(`${row.name}, load`, "% of its core that the load used", "", client.toFixed(0), "", "", "", ""));
 };
 
-const median = (values: number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
-
-const measure = async (row: Row, starts: (() => Promise<Peer | undefined>)[]): Promise<Map<string, Run[]>> => {
-  const runs = new Map<string, Run[]>();
-  for (let round = 0; round < rounds; round++)
-    for (const start of starts) {
-      const peer = await start();
-      if (!peer) continue;
-      try {
-        // A warm-up of the same kind, so that compiling is not what is measured; not for peaks.
-        if (row.name !== "peak")
-          await load(peer, {
-            ...row.work,
-            ...(row.work.kind === "held" ? { wide: 1_000 } : { count: row.warm ?? Math.max(1, row.work.count >> 2) }),
-          });
-        const run = await load(peer, row.work);
-        runs.set(peer.name, [...(runs.get(peer.name) ?? []), run]);
-      } finally {
-        await peer.stop();
-      }
-      process.stderr.write(`\r${row.name}: round ${round + 1} of ${rounds}, ${peer.name}      `);
-    }
-  process.stderr.write("\r\x1b[K");
-  return runs;
-};
-
-const startTime = async (): Promise<number[]> => {
+const startTimes = async (): Promise<number[]> => {
   const times: number[] = [];
   for (let i = 0; i < rounds; i++) {
     const at = performance.now();
@@ -151,54 +98,43 @@ const startTime = async (): Promise<number[]> => {
   return times;
 };
 
-const hasBinary = await Bun.file(join(ROOT, "dist/nexus")).exists();
-const lines: string[] = [];
-const say = (line: string): void => {
-  lines.push(line);
-  console.log(line);
-};
-const failed: string[] = [];
-
-say("| row | unit | bare | ours | ratio | budget | v1 ratio | spread |");
+say(cells("row", "unit", "bare", "ours", "ratio", "budget", "v1 ratio", "spread"));
 say("|---|---|---|---|---|---|---|---|");
 for (const row of ROWS) {
-  if (only ? !only.includes(row.name) : quick && !["chat", "burst"].includes(row.name)) continue;
-  const starts = [startBare, () => startOurs(hasBinary ? "binary" : "source"), ...(row.v1 && !quick ? [startV1] : [])];
-  const runs = await measure(row, starts);
-  const of = (name: string): number[] => (runs.get(name) ?? []).map(row.value);
-  const bare = median(of("bare"));
-  const ours = of(hasBinary ? "ours" : "ours (source)");
-  const ratio = median(ours) / bare;
-  const spread = Math.max(...ours) / Math.min(...ours);
-  const v1 = of("v1");
-  if (row.budget !== undefined && ratio > row.budget) failed.push(`${row.name} ${ratio.toFixed(2)} > ${row.budget}`);
-  say(
-    `| ${row.name} | ${row.unit} | ${bare.toFixed(1)} | ${median(ours).toFixed(1)} | ${ratio.toFixed(2)} | ${row.budget ?? ""} | ${v1.length ? (median(v1) / bare).toFixed(1) : ""} | ${spread.toFixed(2)}${spread > NOISY ? " noisy" : ""} |`,
-  );
-  const delays = runs.get(hasBinary ? "ours" : "ours (source)")?.at(-1)?.result.delays;
-  const bareDelays = runs.get("bare")?.at(-1)?.result.delays;
-  if (delays && bareDelays)
-    say(
-      `| delay | ms p50 / p99 / max at that pace | ${bareDelays.map((ms) => ms.toFixed(2)).join(" / ")} | ${delays.map((ms) => ms.toFixed(2)).join(" / ")} | | | | |`,
-    );
+  if (only ? !only.includes(row.name) : quick && row.budget === undefined) continue;
+  const runs = await measure(row, peersOf(row), rounds, progress(row));
+  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  tell(row, runs);
 }
-if (!quick && hasBinary && (!only || only.includes("start"))) {
-  const times = await startTime();
+if (hasBinary && !quick && (!only || only.includes("start"))) {
+  const times = await startTimes();
+  if (median(times) > START_BUDGET) over.push(`start ${median(times).toFixed(0)} ms > ${START_BUDGET}`);
+  const spread = (Math.max(...times) / Math.min(...times)).toFixed(2);
   say(
-    `| start | ms to the first 200 on /health, binary | | ${median(times).toFixed(0)} | | 100 | | ${(Math.max(...times) / Math.min(...times)).toFixed(2)} |`,
+    cells(
+      "start",
+      "ms to the first 200 on /health, binary",
+      "",
+      number(median(times)),
+      "",
+      `${START_BUDGET} ms`,
+      "",
+      spread,
+    ),
   );
 }
 
-if (!quick && !only) {
-  const head = [
-    "# Benchmarks",
+if (whole) {
+  const text = await Bun.file(DOC).text();
+  const table = [
+    `Printed on ${new Date().toISOString().slice(0, 10)}: ${cpus().length} × ${cpus()[0]?.model ?? "?"}, Linux ${release()}, Bun ${Bun.version}, ours ${hasBinary ? "as the binary" : "from source"}; ${rounds} rounds, medians.`,
     "",
-    `Printed by \`bun run bench\` on ${new Date().toISOString().slice(0, 10)}: ${cpus().length} × ${cpus()[0]?.model ?? "?"}, Linux ${release()}, Bun ${Bun.version}; ${rounds} interleaved rounds, medians.`,
-    "`bare` is the least Bun program that relays a chat (tests/bench/bare.ts); `v1` the npm package 1.0.6 on Node. Ours has login, limits and storage on.",
-    "Repeat it with `bun run build && bun run bench`; compare ratios, not times.",
-    "",
-  ];
-  await Bun.write(join(ROOT, "docs/benchmarks.md"), [...head, ...lines, ""].join("\n"));
+    ...lines,
+  ].join("\n");
+  const [head, rest = ""] = text.split("<!-- table -->\n");
+  const tail = rest.slice(rest.indexOf("<!-- end of table -->"));
+  await Bun.write(DOC, `${head}<!-- table -->\n${table}\n\n${tail}`);
+  await Bun.spawn([process.execPath, "fmt", "--no-script", DOC], { stdout: "ignore" }).exited;
 }
-console.log(failed.length === 0 ? "all budgets met" : `over budget: ${failed.join("; ")}`);
-process.exit(failed.length === 0 ? 0 : 1);
+console.log(over.length === 0 ? "all budgets met" : `over budget: ${over.join("; ")}`);
+process.exit(over.length === 0 ? 0 : 1);

@@ -1,0 +1,75 @@
+/**
+ * Rounds of one row: each peer a fresh process pinned to one core with the load on the other, interleaved (A/B/A/B), what
+ * it used as the operating system counts it.
+ */
+import { join } from "node:path";
+import type { Job, Result } from "./load.ts";
+import { cpuOf, memoryOf, pinned, type Peer } from "./peers.ts";
+import type { Row, Work } from "./rows.ts";
+
+const LOAD = join(import.meta.dir, "load.ts");
+/** What the opening left behind is collected by then. */
+const SETTLE_MS = 3_000;
+
+export type Run = { us: number; result: Result; heldKb: number; peakKb: number };
+export type Start = () => Promise<Peer | undefined>;
+
+const load = async (peer: Peer, work: Work): Promise<Run> => {
+  const job: Job = { ...work, port: peer.port, token: peer.token, botToken: peer.botToken, v2: peer.v2 };
+  const cpuBefore = cpuOf(peer.pid);
+  const child = Bun.spawn(pinned(1, [process.execPath, LOAD, JSON.stringify(job)]), {
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  /** Resident kB by what is held. */
+  const held: [number, number][] = [];
+  let text = "";
+  for await (const part of child.stdout.pipeThrough(new TextDecoderStream())) {
+    text += part;
+    const said = [...text.matchAll(/"held":(\d+)/g)];
+    if (said.length === held.length) continue;
+    await Bun.sleep(SETTLE_MS);
+    held.push([Number(said.at(-1)![1]), memoryOf(peer.pid).rss]);
+    child.stdin.write("done\n");
+    child.stdin.flush();
+  }
+  const [few, many] = held;
+  const heldKb = few && many ? (many[1] - few[1]) / (many[0] - few[0]) : 0;
+  const result = JSON.parse(text.trim().split("\n").at(-1)!) as Result;
+  if (result.errors > 0) throw new Error(`${peer.name}: ${result.errors} errors in ${work.kind}`);
+  return { us: ((cpuOf(peer.pid) - cpuBefore) * 1000) / result.units, result, heldKb, peakKb: memoryOf(peer.pid).peak };
+};
+
+/** A smaller one of the same kind, so that compiling is not what is measured. */
+const warmUp = ({ work, warm }: Row): Work => {
+  const wide = work.kind === "held" || work.kind === "idle";
+  if (wide) return { ...work, wide: warm ?? work.wide };
+  return { ...work, count: warm ?? Math.max(1, work.count >> 2) };
+};
+
+/** `rounds` runs of each peer, by its name. `told`: after each. Throws when a peer answered with an error. */
+export const measure = async (
+  row: Row,
+  starts: readonly Start[],
+  rounds: number,
+  told: (round: number, peer: string) => void = () => {},
+): Promise<Map<string, Run[]>> => {
+  const runs = new Map<string, Run[]>();
+  for (let round = 1; round <= rounds; round++)
+    for (const start of starts) {
+      const peer = await start();
+      if (!peer) continue;
+      try {
+        if (!row.cold && row.work.kind !== "catchup") await load(peer, warmUp(row));
+        const run = await load(peer, row.work);
+        runs.set(peer.name, [...(runs.get(peer.name) ?? []), run]);
+      } finally {
+        await peer.stop();
+      }
+      told(round, peer.name);
+    }
+  return runs;
+};
+
+export const median = (values: number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
