@@ -3,6 +3,7 @@
  *
  * Owns the wiring between parts, addresses, loading of conversations, what counts as read, and the keys that work everywhere.
  */
+import { createAddress } from "./address.ts";
 import { createAdminDoor } from "./admin-door.ts";
 import { createApi } from "./api.ts";
 import { createBar } from "./bar.ts";
@@ -10,14 +11,14 @@ import { createComposer } from "./composer.ts";
 import { createCopy } from "./copy.ts";
 import { byId, h, setText } from "./dom.ts";
 import { createEvents } from "./events.ts";
-import { createI18n, type Lang } from "./i18n.ts";
+import { createI18n } from "./i18n.ts";
 import { createKeep } from "./keep.ts";
 import { createLoad } from "./load.ts";
 import { createLogin } from "./login.ts";
 import { createNotify } from "./notify.ts";
 import { createOutbox } from "./outbox.ts";
 import { cleanName, type Page } from "./page.ts";
-import type { Theme } from "./settings.ts";
+import { createPreferences } from "./preferences.ts";
 import { listenForShortcuts } from "./shortcuts.ts";
 import { createSidebar } from "./sidebar.ts";
 import { createState } from "./state.ts";
@@ -41,10 +42,7 @@ const start = async (): Promise<void> => {
   const toast = createToast();
 
   // ── where we are ──
-  const addressOf = (id: string | undefined): string =>
-    api.standalone ? `#/${id ? `c/${id}` : ""}` : id ? `/c/${id}` : "/";
-  const idInAddress = (): string | undefined =>
-    /^#?\/c\/([\w-]+)$/.exec(api.standalone ? location.hash : location.pathname)?.[1];
+  const address = createAddress(api.standalone);
 
   const outbox = createOutbox(api, state, keep, {
     changed: (id) => {
@@ -82,7 +80,7 @@ const start = async (): Promise<void> => {
       const moved = id !== state.current;
       if (moved || options.replace) {
         const method = options.replace ? "replaceState" : "pushState";
-        history[method](null, "", addressOf(id));
+        history[method](null, "", address.of(id));
       }
       open(id, options.message);
     },
@@ -96,7 +94,7 @@ const start = async (): Promise<void> => {
       state.user = undefined;
       state.bots = undefined;
       state.session = "out";
-      history.replaceState(null, "", addressOf(undefined));
+      history.replaceState(null, "", address.of(undefined));
       state.current = undefined;
       showView();
     },
@@ -123,7 +121,10 @@ const start = async (): Promise<void> => {
   });
   await pause();
   const notify = createNotify(page);
-  const sidebar = createSidebar(page, { chosen: () => setDrawer(false), settings: () => void openSettings() });
+  const sidebar = createSidebar(page, {
+    chosen: () => setDrawer(false),
+    settings: () => void preferences.openSettings(),
+  });
   const bar = createBar(page, {
     menu: () => setDrawer(true),
     pickBot: (id) => composer.pick(id),
@@ -142,11 +143,11 @@ const start = async (): Promise<void> => {
       const again = state.session === "expired";
       state.session = "in";
       showView();
-      if (!again) open(idInAddress());
+      if (!again) open(address.current());
       events.start();
       outbox.flush();
     },
-    setLang: (lang) => setLang(lang),
+    setLang: (lang) => preferences.setLang(lang),
   });
 
   // ── drawer of the phone ──
@@ -158,8 +159,7 @@ const start = async (): Promise<void> => {
     scrim.hidden = !on;
     chat.inert = on && matchMedia("(max-width: 760px)").matches;
     bar.element.querySelector("[aria-controls=sidebar]")?.setAttribute("aria-expanded", String(on));
-    if (on) sidebar.element.querySelector<HTMLElement>("button")?.focus({ preventScroll: true });
-    else bar.element.querySelector<HTMLElement>("button")?.focus({ preventScroll: true });
+    (on ? sidebar : bar).element.querySelector<HTMLElement>("button")?.focus({ preventScroll: true });
   }
   scrim.addEventListener("click", () => setDrawer(false));
 
@@ -204,9 +204,7 @@ const start = async (): Promise<void> => {
   const events = createEvents(api, state, {
     fresh: () => {
       const user = state.user?.username;
-      if (user && keep.get("user") !== undefined && keep.get("user") !== user) {
-        forget();
-      }
+      if (user && keep.get("user") !== undefined && keep.get("user") !== user) forget();
       keep.set("user", user);
       state.listReady = false;
       for (const id of [...state.threads.keys()]) if (id !== state.current) state.threads.delete(id);
@@ -274,34 +272,13 @@ const start = async (): Promise<void> => {
   });
 
   // ── settings ──
-  const setTheme = (theme: Theme): void => {
-    root.dataset.theme = theme;
-    keep.set("theme", theme === "system" ? undefined : theme);
-    keep.cookie("theme", theme === "system" ? undefined : theme);
-  };
-  function setLang(lang: Lang | undefined): void {
-    keep.set("lang", lang);
-    keep.cookie("lang", lang);
-    i18n.setLang(lang ?? (/^zh/i.test(navigator.language) ? "zh" : "en"));
-    root.lang = i18n.lang();
-    showTexts();
-  }
-  const openSettings = async (): Promise<void> => {
-    setDrawer(false);
-    try {
-      const settings = await import("./settings.ts");
-      settings.openSettings(page, {
-        theme: () => (keep.get("theme") as Theme) ?? "system",
-        setTheme,
-        setLang,
-        notify,
-        admin: () => void admin.open("overview"),
-      });
-    } catch {
-      toast(t("networkError"));
-    }
-  };
-  const admin = createAdminDoor(page, { addressOf: () => addressOf(state.current), opening: () => setDrawer(false) });
+  const preferences = createPreferences(page, {
+    notify,
+    opening: () => setDrawer(false),
+    admin: () => void admin.open("overview"),
+    texts: () => showTexts(),
+  });
+  const admin = createAdminDoor(page, { addressOf: () => address.of(state.current), opening: () => setDrawer(false) });
 
   /** Texts of everything around the conversation; with `all`, of the conversation too. */
   function showTexts(all = true): void {
@@ -345,8 +322,9 @@ const start = async (): Promise<void> => {
       return true;
     },
   });
-  addEventListener("popstate", () => open(idInAddress()));
-  if (api.standalone) addEventListener("hashchange", () => idInAddress() !== state.current && open(idInAddress()));
+  addEventListener("popstate", () => open(address.current()));
+  if (api.standalone)
+    addEventListener("hashchange", () => address.current() !== state.current && open(address.current()));
   document.addEventListener("visibilitychange", markRead);
   addEventListener("focus", markRead);
   transcript.element
@@ -361,19 +339,12 @@ const start = async (): Promise<void> => {
   showView();
   await pause();
   bar.element.after(transcript.element);
-  if (root.dataset.view === "chat") open(idInAddress());
+  if (root.dataset.view === "chat") open(address.current());
   else state.session = "out";
   await pause();
   chat.before(sidebar.element, scrim);
   await pause();
-  keep.onChange((key, value) => {
-    if (key === "theme") root.dataset.theme = value ?? "system";
-    if (key === "lang" && value) {
-      i18n.setLang(value === "en" ? "en" : "zh");
-      root.lang = i18n.lang();
-      showTexts();
-    }
-  });
+  preferences.follow();
 };
 
 void start();

@@ -6,10 +6,11 @@
  */
 import type { Message } from "../lib/protocol.ts";
 import { h, setAttributes, setText } from "./dom.ts";
+import { createGrow } from "./grow.ts";
 import { icon } from "./icons.ts";
 import { createImages } from "./images.ts";
 import { createIncoming } from "./incoming.ts";
-import { createMention, mentionAt } from "./mention.ts";
+import { createMention } from "./mention.ts";
 import { cleanName, composing, isTouch, type Page } from "./page.ts";
 import type { Turn } from "./state.ts";
 
@@ -92,15 +93,7 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
   );
   const element = h("footer.composer", {}, mention.element, box);
 
-  const grow = (): void => {
-    // One line needs no measuring, which at the start would lay out the whole page.
-    field.style.height = field.value === "" ? "" : "auto";
-    if (field.value === "") return;
-    const view = window.visualViewport?.height ?? window.innerHeight;
-    const most = Math.max(56, Math.floor(view * 0.4) - 8);
-    field.style.height = `${Math.min(field.scrollHeight, most)}px`;
-    field.style.overflowY = field.scrollHeight > most ? "auto" : "hidden";
-  };
+  const grow = createGrow(field);
   const saveDraft = (): void => {
     if (!editing) keep.set(`draft.${here()}`, field.value.trim() ? field.value : undefined);
   };
@@ -241,24 +234,9 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     });
   };
 
-  /** A mention before the caret goes as one piece. */
-  const eraseMention = (): boolean => {
-    const at = field.selectionStart;
-    if (at !== field.selectionEnd) return false;
-    const before = field.value.slice(0, at);
-    const trimmed = before.endsWith(" ") ? before.slice(0, -1) : before;
-    const found = mentionAt(trimmed);
-    if (!found?.query) return false;
-    const said = found.query.toLowerCase();
-    if (!state.bots?.some((b) => b.id.toLowerCase() === said || b.name.toLowerCase() === said)) return false;
-    field.setRangeText("", found.start, at, "end");
-    changed();
-    return true;
-  };
-
   field.addEventListener("keydown", (event) => {
     if (composing(event) || mention.key(event)) return;
-    if (event.key === "Backspace" && !event.ctrlKey && !event.metaKey && eraseMention()) event.preventDefault();
+    if (event.key === "Backspace" && !event.ctrlKey && !event.metaKey && mention.erase()) event.preventDefault();
     else if (event.key === "ArrowUp" && field.value === "" && !event.shiftKey) {
       const last = needs.lastOwn();
       if (!last?.content) return;
@@ -294,8 +272,6 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
   const incoming = createIncoming(page, field, images.add, changed);
   box.prepend(notice, incoming.offer);
   element.append(incoming.drop);
-  window.visualViewport?.addEventListener("resize", grow);
-  addEventListener("resize", grow);
   state.on("bots", refresh);
   state.on("list", refresh);
 

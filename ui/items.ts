@@ -69,6 +69,12 @@ export const collectItems = (page: Page): Item[] => {
   });
 };
 
+/** What is shown as Markdown; `you` names the person. */
+export const asMarkdown = (items: readonly Item[], you: string): string =>
+  items
+    .map(({ message }) => `**${message.role === "user" ? you : (message.botName ?? "")}**\n\n${message.content}`)
+    .join("\n\n");
+
 /** The question a message answers: up the tree, or, where a parent is not loaded, the question before it. */
 export const questionOf = (
   items: readonly Item[],

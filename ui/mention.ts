@@ -15,6 +15,8 @@ export type Mention = {
   check: () => void;
   /** Handles a key; true: it was for the list. */
   key: (event: KeyboardEvent) => boolean;
+  /** A mention just before the caret goes as one piece; true when there was one. */
+  erase: () => boolean;
   /** Opens the whole list to choose who answers. */
   choose: () => void;
   close: () => void;
@@ -178,6 +180,17 @@ export const createMention = (
     check,
     isOpen,
     close,
+    erase: () => {
+      const at = field.selectionStart;
+      if (at !== field.selectionEnd) return false;
+      const before = field.value.slice(0, at);
+      const found = mentionAt(before.endsWith(" ") ? before.slice(0, -1) : before);
+      if (!found?.query) return false;
+      const said = found.query.toLowerCase();
+      if (!page.state.bots?.some((b) => b.id.toLowerCase() === said || b.name.toLowerCase() === said)) return false;
+      on.insert(found.start, at, "");
+      return true;
+    },
     choose: () => {
       active = 0;
       openChoice();

@@ -9,8 +9,9 @@ import { contentAction } from "./content.ts";
 import { createList, h, setText } from "./dom.ts";
 import { createEmpty } from "./empty.ts";
 import { createFollow } from "./follow.ts";
+import { createFrames } from "./frames.ts";
 import { icon } from "./icons.ts";
-import { collectItems, questionOf } from "./items.ts";
+import { asMarkdown, collectItems, questionOf } from "./items.ts";
 import { createMessageView, type Item, type MessageView, type RendererMaker } from "./message.ts";
 import type { Page } from "./page.ts";
 import { createPaint } from "./paint.ts";
@@ -74,7 +75,6 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   const active = new Set<string>();
   const dirty = new Set<string>();
   let items: Item[] = [];
-  let framing = false;
   let maker: RendererMaker | undefined;
   let drawing = false;
   let fresh = 0;
@@ -88,7 +88,6 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   const follow = createFollow(scroller, column, () => updateLatest());
 
   const frame = (now: number): void => {
-    framing = false;
     const begin = performance.now();
     for (const key of dirty) {
       const entry = views.get(key);
@@ -104,19 +103,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     if (items.length) follow.stick();
     if (active.size) schedule();
   };
-  const schedule = (): void => {
-    if (framing) return;
-    framing = true;
-    const drawn = requestAnimationFrame((now) => {
-      clearTimeout(hidden);
-      frame(now);
-    });
-    // A page in the background gets no frames, yet should be ready when it is looked at.
-    const hidden = setTimeout(() => {
-      cancelAnimationFrame(drawn);
-      frame(performance.now());
-    }, 400);
-  };
+  const schedule = createFrames(frame);
 
   const apply = createList<Item>(
     list,
@@ -352,15 +339,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     lastBot: () => items.filter((item) => item.message.role === "bot").at(-1)?.message.botId,
     lastOwn: () => items.filter((item) => item.message.role === "user" && !item.unsent).at(-1)?.message,
     refresh: redraw,
-    text: () =>
-      thread()?.next
-        ? undefined
-        : items
-            .map(
-              ({ message }) =>
-                `**${message.role === "user" ? t("you") : (message.botName ?? "")}**\n\n${message.content}`,
-            )
-            .join("\n\n"),
+    text: () => (thread()?.next ? undefined : asMarkdown(items, t("you"))),
     atEnd: () => follow.pinned(),
   };
 };

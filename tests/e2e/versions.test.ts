@@ -116,6 +116,23 @@ describe("messages nobody asked for", () => {
   });
 });
 
+test("the picture of the person stands beside their name", async () => {
+  const { page, context } = await stage.open();
+  expect(await page.locator(".gear img").count()).toBe(0);
+  await page.route("**/api/events", (route) =>
+    route.fulfill({
+      contentType: "text/event-stream",
+      body: `data: {"type":"hello","epoch":"x","rev":0,"user":{"username":"admin","displayName":"管理员","avatar":"/icon-192.png"}}\n\n`,
+    }),
+  );
+  await page.reload();
+  await waitFor(page, `document.querySelector(".gear img")?.naturalWidth > 0`);
+  const box = (await page.locator(".gear img").boundingBox())!;
+  expect([box.width, box.height]).toEqual([24, 24]);
+  expect(await textOf(page, ".gear")).toBe("管理员");
+  await context.close();
+});
+
 test("eight tabs on plain http: the one looked at works, the hidden ones give their connections back and still count", async () => {
   const context = await stage.browser.newContext(DESK);
   const open = new Set<unknown>();
