@@ -210,17 +210,20 @@ describe("failing over", () => {
     const me = await rig.person();
     const bot = await rig.v2("a", {}, hold);
     await rig.v2("b", { pools: ["other"] }, hold);
-    for (const [text, retryable] of [
-      ["some text", true],
-      ["", false],
+    for (const [text, last, retryable] of [
+      ["some text", "", true],
+      ["", "", false],
+      // The last words may come in the frame that says the failure.
+      ["some text", " and more", true],
+      ["", "only words", true],
     ] as const) {
       const turn = await me.ask("hi");
       const chat = await bot.waitFor("chat", ({ id }) => id === turn.id);
       if (text) bot.write(chat, text);
-      bot.end(chat, "", { error: { code: "quota", message: "The quota is used up", retryable } });
+      bot.end(chat, last, { error: { code: "quota", message: "The quota is used up", retryable } });
       const end = (await turn.all()).at(-1)?.data;
       expect(end).toMatchObject({ type: "error", code: "bot_failed", error: "The quota is used up" });
-      expect(shown(turn.events)).toBe(text);
+      expect(shown(turn.events)).toBe(text + last);
     }
   });
 

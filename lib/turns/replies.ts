@@ -31,7 +31,7 @@ export const createReplies = (
       turn.seq = frame.seq;
     } else turn.seq++;
     turn.frameAt = now();
-    if (frame.error) return onError(turn, frame.error);
+    if (frame.error && frame.content === "") return onError(turn, frame.error);
     turn.state = "streaming";
     turn.activity = undefined;
     const bytes = Buffer.byteLength(frame.content) + (frame.mode === "replace" ? 0 : turn.bytes);
@@ -49,6 +49,8 @@ export const createReplies = (
     if (frame.image) keepFile(turn, { name: "image", mime: "", data: frame.image });
     for (const file of frame.attachments ?? []) keepFile(turn, file);
     if (frame.usage) turn.usage = frame.usage;
+    // The last words and the failure may come in one frame: they are kept, as those of the frames before are.
+    if (frame.error) return onError(turn, frame.error);
     if (frame.done)
       return finish(turn, {
         state: frame.finish === "cancelled" ? "cancelled" : "done",
