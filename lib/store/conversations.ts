@@ -34,8 +34,8 @@ export const createConversationStore = (
      ORDER BY updated_at DESC, id DESC LIMIT ?`,
   );
   const byId = db.prepare<ConversationRow, [number, string]>("SELECT * FROM conversations WHERE id = ? AND user = ?");
-  const pageBefore = db.prepare<MessageRow, [number, number, number]>(
-    "SELECT * FROM messages WHERE conversation = ? AND rev < ? ORDER BY rev DESC LIMIT ?",
+  const pageBefore = db.prepare<MessageRow, [number, number, number, number]>(
+    "SELECT * FROM messages WHERE conversation = ? AND (rev, id) < (?, ?) ORDER BY rev DESC, id DESC LIMIT ?",
   );
   // Of one that is gone by now, the next older that is left.
   const revAt = db.prepare<{ rev: number | null }, [number, number]>(
@@ -163,7 +163,7 @@ export const createConversationStore = (
       const known = before === undefined ? undefined : revOf.get(before, id);
       const upto =
         known?.rev ?? (before === undefined ? Number.MAX_SAFE_INTEGER : (revAt.get(id, before)?.rev ?? -1) + 1);
-      const rows = pageBefore.all(id, upto, limit + 1);
+      const rows = pageBefore.all(id, upto, known ? before! : 0, limit + 1);
       const page = rows.slice(0, limit);
       const next = rows.length > limit ? page.at(-1)!.id : undefined;
       return { messages: withFiles(page.sort((a, b) => a.id - b.id)), next };
