@@ -13,6 +13,7 @@ import { createSenders, type Sender } from "./limits.ts";
 import type { Log } from "./log.ts";
 import type { People, Person } from "./people.ts";
 import { ERRORS, Reject, type ErrorBody } from "./protocol.ts";
+import { bearer, givenId, readJson, urlOf } from "./request.ts";
 import type { Key, Session, Sessions } from "./sessions.ts";
 import { SSE_HEADERS } from "./sse.ts";
 
@@ -74,12 +75,6 @@ export type Call = {
   events: (body: ReadableStream, headers?: Record<string, string>) => Response;
   /** Security headers for an answer of another kind. */
   headers: Record<string, string>;
-};
-
-/** What a proxy calls this request: short and plain, because it goes into the log and to the bot. */
-const givenId = (request: Request): string | undefined => {
-  const given = request.headers.get("x-request-id");
-  return given !== null && /^[\w.:/+=-]{1,128}$/.test(given) ? given : undefined;
 };
 
 export const createHttp = (deps: {
@@ -148,34 +143,10 @@ export const createHttp = (deps: {
     log("error", "request_failed", {
       requestId,
       method: request.method,
-      path: new URL(request.url).pathname,
+      path: URL.canParse(request.url) ? new URL(request.url).pathname : "",
       error, // as it is: the log knows which messages of errors quote what people wrote
     });
     return answer(shape({ error: ERRORS.internal[lang], code: "internal", requestId }, 500), 500, more);
-  };
-
-  const readJson = async (request: Request, wanted: number): Promise<unknown> => {
-    const max = Math.min(wanted, config().limits.bodyBytes);
-    const tooLarge = (): Reject =>
-      new Reject("too_large", { zh: `请求体超过 ${max} 字节`, en: `The body is over ${max} bytes` });
-    if (Number(request.headers.get("content-length") ?? 0) > max) throw tooLarge();
-    let text: string;
-    try {
-      text = await request.text();
-    } catch {
-      throw new Reject("bad_request", { zh: "请求体不完整", en: "The body did not arrive whole" });
-    }
-    if (text.length > max || (text.length > max / 4 && Buffer.byteLength(text) > max)) throw tooLarge();
-    try {
-      return JSON.parse(text);
-    } catch {
-      throw new Reject("bad_request", { zh: "请求体不是合法的 JSON", en: "The body is not valid JSON" });
-    }
-  };
-
-  const bearer = (request: Request): string | undefined => {
-    const header = request.headers.get("authorization");
-    return header !== null && /^bearer /i.test(header) ? header.slice(7).trim() : undefined;
   };
 
   const unauthorized = (): Reject => new Reject("unauthorized");
@@ -261,12 +232,12 @@ export const createHttp = (deps: {
         cookies: origin.cookies !== "ignore",
         caller: caller as Caller,
         bot,
-        query: (name) => new URL(request.url).searchParams.get(name),
+        query: (name) => urlOf(request).searchParams.get(name),
         requestId: () => {
           requestId ??= givenId(request) ?? crypto.randomUUID();
           return requestId;
         },
-        body: (max = Infinity) => readJson(request, max),
+        body: (max = Infinity) => readJson(request, Math.min(max, config().limits.bodyBytes)),
         json: (value, status = 200, headers) =>
           answer(value, status, cors || headers ? { ...cors, ...headers } : undefined),
         events: (body, headers) =>
@@ -315,7 +286,7 @@ export const createHttp = (deps: {
         try {
           const preflight = preflightHeaders(request.method, request.headers, config().corsOrigins);
           if (preflight) return new Response(null, { status: 204, headers: { ...base, ...preflight } });
-          const path = new URL(request.url).pathname;
+          const path = urlOf(request).pathname;
           const methods = known.filter(({ pattern }) => pattern.test(path)).map(({ route }) => route.method);
           if (methods.length > 0) {
             const allow = [...new Set([...methods, ...(methods.includes("GET") ? ["HEAD"] : [])])].join(", ");
