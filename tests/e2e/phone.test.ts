@@ -117,6 +117,18 @@ describe("budgets", () => {
     await context.close();
   }, 60_000);
 
+  test("the composer stands in its place also before the conversation above it is there", async () => {
+    const { page } = await stage.open(PHONE);
+    const tops = await page.evaluate<number[]>(`(() => {
+      const top = () => document.querySelector(".composer").getBoundingClientRect().top;
+      const before = top();
+      document.querySelector(".transcript").remove(); // the start adds it in a later task than the composer
+      return [before, top()];
+    })()`);
+    expect(tops[1]).toBe(tops[0]!);
+    await page.context().close();
+  });
+
   test("the heap after 200 messages is at most 60 MB", async () => {
     const { page } = await stage.open(DESK);
     await send(page, "开始");
