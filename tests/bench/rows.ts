@@ -8,6 +8,8 @@ export type Row = {
   unit: string;
   /** At most this ratio to bare; absent: told, not judged. */
   budget?: number;
+  /** Still over its budget (docs/benchmarks.md says why): the ratio that tests/bench/regress.test.ts guards until it is met. */
+  today?: number;
   work: Work;
   /** Units before measuring, where a quarter of them is not enough: our code is longer than bare's, and compiled later. */
   warm?: number;
@@ -31,6 +33,7 @@ export const ROWS: readonly Row[] = [
     name: "chat",
     unit: "µs CPU per round trip, 64 in flight",
     budget: 1.7,
+    today: 2.4,
     work: { kind: "chat", wide: 64, count: 20_000 },
     warm: 40_000,
     value: us,
