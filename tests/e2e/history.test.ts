@@ -28,6 +28,8 @@ describe("a conversation of 2,000 messages", () => {
           const id = baseId + i * 2 + n;
           const copy: Record<string, unknown> = { ...row, id, [parentColumn]: id - 1 };
           for (const key of columns) {
+            // As the store numbers them: pages come by revision, and the page shows them by age.
+            if (key === "rev" || key.startsWith("created")) copy[key] = Number(mine[1]![key]) + i * 2 + n;
             if (key === "content")
               copy[key] =
                 n === 0
@@ -70,6 +72,11 @@ describe("a conversation of 2,000 messages", () => {
     const moves = await page.evaluate<number[]>(`new Promise(async (done) => {
       const scroller = document.querySelector(".scroller");
       const out = [];
+      // The wheel's own movement is animated: it has to be over before ours begins.
+      for (let still = 0, last = -1; still < 15; last = scroller.scrollTop) {
+        await new Promise((r) => requestAnimationFrame(r));
+        still = scroller.scrollTop === last ? still + 1 : 0;
+      }
       for (let round = 0; round < 40 && document.querySelectorAll(".msg").length < 1050; round++) {
         const before = document.querySelectorAll(".msg").length;
         scroller.scrollTop = 300;
