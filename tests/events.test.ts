@@ -113,7 +113,10 @@ describe("a reader that connects", () => {
     expect(Math.abs(first! - second!)).toBeLessThan(100);
     bot.end({ id: turnId });
     await Promise.all(tabs.map((tab) => tab.find((event) => event.type === "message" && event.message.id === turnId)));
-    const told = tabs.map((tab, i) => tab.events.slice(from[i]).map(({ text }) => text));
+    // Who is busy is told soon after it changed, so its place among the others differs.
+    const told = tabs.map((tab, i) =>
+      tab.events.slice(from[i]).flatMap(({ text }) => (text.startsWith('{"type":"bots"') ? [] : [text])),
+    );
     expect(told[0]!.length).toBeGreaterThan(8);
     expect(told[0]).toEqual(told[1]!);
     for (const tab of tabs) await tab.leave();

@@ -312,7 +312,12 @@ describe("what the agent sends by itself", () => {
     await online(gateway);
     const { sendText } = channel.outbound.attachedResults;
     const failure = (fields: Json) => sendText({ cfg, to: "alice", text: "x", ...fields }).catch((error) => error);
-    const refused = await failure({});
+    // The gateway may see the connection a moment before the channel knows of it.
+    let refused = await failure({});
+    for (let i = 0; i < 100 && refused.message.includes("not started"); i++) {
+      await Bun.sleep(10);
+      refused = await failure({});
+    }
     expect(refused).toBeInstanceOf(NotDispatched);
     expect([refused.message, refused.retryable]).toEqual([
       "nexus: not delivered to alice: no such user (not_found)",
