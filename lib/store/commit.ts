@@ -23,7 +23,7 @@ export type Committer = {
 
 /**
  * A commit begins no sooner than this after the last one began. A single send never waits; in a rush, where there is always
- * a commit in the last WINDOW_MS, one holds three times as many writes, and a commit costs 170 to 340 µs whatever is in it
+ * a commit in the last WINDOW_MS, one holds more writes, and a commit costs 170 to 340 µs whatever is in it
  * (ten pages and more into the WAL, 9 µs each).
  */
 const WINDOW_MS = 2;

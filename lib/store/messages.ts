@@ -2,8 +2,7 @@
  * New conversations and new messages, inside a write of the caller: what each of them changes in its conversation (newest
  * message, title, unread, revision). What must stay true: a message and its conversation carry the same revision.
  *
- * A conversation is written once per transaction, however many messages it got: its row and two index entries were a quarter
- * of what a chat cost. Until `settle`, `touched` is the truth; the committer calls that before every write of another kind
+ * A conversation is written once per transaction, however many messages it got (docs/benchmarks.md has the gain). Until `settle`, `touched` is the truth; the committer calls that before every write of another kind
  * and at the end of the transaction, and `reset` when it begins.
  */
 import type { Ids } from "../ids.ts";
