@@ -16,7 +16,7 @@ const product = code.filter((file) => !file.startsWith("tests/"));
 
 /** The floors of the house: a file imports from its own floor or a lower one. The first pattern that fits counts. */
 const FLOORS: [name: string, pattern: RegExp][] = [
-  ["protocol", /^lib\/(protocol|protocol\/\w+|shape|ids|days|metrics|roster)\.ts$/],
+  ["protocol", /^lib\/(protocol|protocol\/\w+|shape|ids|days|json|metrics|roster)\.ts$/],
   ["store, limits, auth", /^lib\/(store|limits|auth|passwords|store\/.*|config\/first)(\.ts)?$/],
   ["config, log", /^lib\/(config|log|frames|bodies|config\/.*)(\.ts)?$/],
   [

@@ -4,8 +4,9 @@
  */
 import type { Connection } from "../bots.ts";
 import { encodeId } from "../ids.ts";
+import { jsonWith, jsonWithText } from "../json.ts";
 import type { People } from "../people.ts";
-import { Reject, type Attachment, type ChatFrame } from "../protocol.ts";
+import { Reject, type ChatFrame } from "../protocol.ts";
 import type { Store } from "../store.ts";
 import { excerpt, toAttachment, type AttachmentRow } from "../store/rows.ts";
 import type { Turn } from "../turn.ts";
@@ -118,15 +119,18 @@ export const createAsks = (store: Store, people: People) => {
   const dataUrl = async (row: AttachmentRow): Promise<string> =>
     `data:${row.mime};base64,${(await store.attachments.bytes(row)).toBase64()}`;
 
-  const withData = async (rows: AttachmentRow[]): Promise<(Attachment & { data?: string })[]> => {
+  /** As JSON, because their data is long. */
+  const withData = async (rows: AttachmentRow[]): Promise<string> => {
     let left = INLINE_BYTES;
-    const out: (Attachment & { data?: string })[] = [];
+    const out: string[] = [];
     for (const row of rows) {
       const inline = row.size <= left;
       if (inline) left -= row.size;
-      out.push({ ...toAttachment(row), ...(inline && { data: (await store.attachments.bytes(row)).toBase64() }) });
+      const shape = toAttachment(row);
+      const bytes = inline ? await store.attachments.bytes(row) : undefined;
+      out.push(bytes ? jsonWithText(shape, "data", bytes.toBase64()) : JSON.stringify(shape));
     }
-    return out;
+    return `[${out.join(",")}]`;
   };
 
   /** The branch above the question, oldest first, within the bounds. */
@@ -208,10 +212,10 @@ export const createAsks = (store: Store, people: People) => {
 
   async function addFiles(turn: Turn, connection: Connection, frame: ChatFrame): Promise<string> {
     const rows = store.attachments.rowsOfMessage(turn.question);
-    if (connection.caps.has("attachments")) return JSON.stringify({ ...frame, attachments: await withData(rows) });
+    if (connection.caps.has("attachments")) return jsonWith(frame, "attachments", await withData(rows));
     const first = rows.find((row) => row.mime.startsWith("image/"));
     const image = turn.ask.image ?? (first && (await dataUrl(first)));
-    return JSON.stringify(image === undefined ? frame : { ...frame, image });
+    return image === undefined ? JSON.stringify(frame) : jsonWithText(frame, "image", image);
   }
 };
 

@@ -1,0 +1,99 @@
+/**
+ * JSON in which long ASCII texts stand: pictures as base64, megabytes of them beside a few words.
+ *
+ * The runtime keeps a text in one byte per character until a single one needs two, and then all of it takes two: 看图 beside
+ * a picture made the whole body wide, and making a frame of it took 36 ms for 4 MB instead of 1 (docs/benchmarks.md). So a long
+ * text is read and written by itself, and what is around it apart. What must stay true: `parseJson` gives what JSON.parse
+ * would give of the same bytes, or throws where that throws.
+ */
+import { isAscii } from "node:buffer";
+
+/** Shorter texts are not worth a second look. */
+const LONG = 64 * 1024;
+/** Quotes looked at before giving up: a body of nothing but short texts is read at once instead. */
+const MOST_QUOTES = 10_000;
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+
+/** Stands for the n-th long text while the rest is parsed. Nobody can send it: it is made anew for each body. */
+const stand = (mark: string, n: number): string => `${mark}:${n}`;
+
+const isEscaped = (bytes: Buffer, at: number): boolean => {
+  let before = at;
+  while (bytes[before - 1] === BACKSLASH) before--;
+  return (at - before) % 2 === 1;
+};
+
+type Span = { from: number; to: number };
+
+/** Where long ASCII texts stand, quotes included. Outside of texts JSON has no quotes, so they come in pairs from the front. */
+const longTexts = (bytes: Buffer): Span[] => {
+  const found: Span[] = [];
+  let from = -1;
+  let at = -1;
+  for (let n = 0; n < MOST_QUOTES; n++) {
+    at = bytes.indexOf(QUOTE, at + 1);
+    if (at < 0) break;
+    if (from < 0) from = at;
+    else if (!isEscaped(bytes, at)) {
+      const to = at + 1;
+      if (to - from > LONG && isAscii(bytes.subarray(from, to))) found.push({ from, to });
+      from = -1;
+    }
+  }
+  return found;
+};
+
+/** Puts each text where its stand-in is; false when one is nowhere, because it was a name or was overruled by a later one. */
+const putBack = (holder: Record<string, unknown>, texts: Map<string, unknown>): boolean => {
+  let left = texts.size;
+  const nodes: Record<string, unknown>[] = [holder];
+  for (let node = nodes.pop(); node && left > 0; node = nodes.pop())
+    for (const key of Object.keys(node)) {
+      const value = node[key];
+      if (typeof value === "object" && value !== null) nodes.push(value as Record<string, unknown>);
+      else if (typeof value === "string" && texts.has(value)) {
+        node[key] = texts.get(value);
+        left--;
+      }
+    }
+  return left === 0;
+};
+
+/** UTF-8 JSON, as `JSON.parse` of its text. Throws SyntaxError. */
+export const parseJson = (body: Uint8Array<ArrayBuffer>): unknown => {
+  const whole = (): unknown => JSON.parse(new TextDecoder().decode(body));
+  if (body.length <= LONG) return whole();
+  const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
+  const spans = longTexts(bytes);
+  if (spans.length === 0) return whole();
+  const mark = crypto.randomUUID();
+  const texts = new Map<string, unknown>();
+  let rest = "";
+  let done = 0;
+  for (const { from, to } of spans) {
+    const name = stand(mark, texts.size);
+    texts.set(name, JSON.parse(bytes.toString("latin1", from, to)));
+    // A byte order mark counts at the very beginning only.
+    rest += `${new TextDecoder("utf-8", { ignoreBOM: done > 0 }).decode(bytes.subarray(done, from))}"${name}"`;
+    done = to;
+  }
+  rest += new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(done));
+  const holder = { body: JSON.parse(rest) as unknown };
+  return putBack(holder, texts) ? holder.body : whole();
+};
+
+/** The same JSON in ASCII, every other character as `\uXXXX`; copied, because pieces of a wide text stay wide. */
+const toAscii = (json: string): string =>
+  Buffer.from(
+    json.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
+    "latin1",
+  ).toString("latin1");
+
+/** The JSON of `head`, which has a field, with one more whose JSON is there already; ASCII where that is. */
+export const jsonWith = (head: object, name: string, json: string): string =>
+  `${toAscii(JSON.stringify(head)).slice(0, -1)},"${name}":${json}}`;
+
+/** The same for a text, in one byte per character where that is ASCII. */
+export const jsonWithText = (head: object, name: string, text: string): string =>
+  jsonWith(head, name, JSON.stringify(text));
