@@ -42,6 +42,8 @@ export type Turn = {
   ask: {
     content: string;
     image?: string;
+    /** It stands in JSON as it is: see decodeImage. */
+    plainImage?: boolean;
     replyTo?: NonNullable<ChatFrame["replyTo"]>;
     /** What the caller said came before, instead of what is stored (/v1); for bots that declared `history`. */
     context?: {

@@ -43,15 +43,20 @@ export const readMention = (
   return found && { botId: found.botId, rest: message.slice(1 + found.length).trimStart() };
 };
 
-/** A data URL or bare base64 as v1 clients send it. Throws Reject when it is not base64. */
-export const decodeImage = (image: string): { bytes: Uint8Array; mime: string } => {
+/**
+ * A data URL or bare base64 as v1 clients send it. Throws Reject when it is not base64. `plain`: nothing but that, so that JSON
+ * holds it as it is (base64 that decodes to fewer bytes than it should has something else in it).
+ */
+export const decodeImage = (image: string): { bytes: Uint8Array; mime: string; plain: boolean } => {
   const match = /^data:([a-z0-9.+/-]{0,100})[^,]{0,100};base64,/i.exec(image.slice(0, 300));
   const start = match ? match[0].length : 0;
   const sample = image.slice(start, start + 64);
   const bytes = Buffer.from(start === 0 ? image : image.slice(start), "base64");
   if (bytes.length === 0 || !/^[A-Za-z0-9+/_-]+={0,2}\s*$/.test(sample))
     throw new Reject("bad_request", { zh: "image：应为 data URL 或 base64", en: "image: a data URL or base64" });
-  return { bytes, mime: match?.[1] || "image/png" };
+  const digits = image.length - start - (image.endsWith("==") ? 2 : image.endsWith("=") ? 1 : 0);
+  const plain = bytes.length === Math.floor((digits * 3) / 4) && (!match || /^data:[\w.+/-]*;base64,$/i.test(match[0]));
+  return { bytes, mime: match?.[1] || "image/png", plain };
 };
 
 /** What a person would take for the same name: case, full-width forms, invisible characters and spaces do not count. */
@@ -215,7 +220,8 @@ export const createAsks = (store: Store, people: People) => {
     if (connection.caps.has("attachments")) return jsonWith(frame, "attachments", await withData(rows));
     const first = rows.find((row) => row.mime.startsWith("image/"));
     const image = turn.ask.image ?? (first && (await dataUrl(first)));
-    return image === undefined ? JSON.stringify(frame) : jsonWithText(frame, "image", image);
+    if (image === undefined) return JSON.stringify(frame);
+    return turn.ask.plainImage ? jsonWith(frame, "image", `"${image}"`) : jsonWithText(frame, "image", image);
   }
 };
 

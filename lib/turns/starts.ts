@@ -113,20 +113,19 @@ export const createStarts = (
       return id;
     });
 
-  const keepImage = async (user: string, image: string): Promise<number> => {
-    const { bytes, mime } = decodeImage(image);
+  const keepImage = async (user: string, image: string): Promise<{ id: number; plain: boolean }> => {
+    const { bytes, mime, plain } = decodeImage(image);
     const max = config().limits.attachmentBytes;
     if (bytes.length > max)
       throw new Reject("too_large", { zh: `图片超过 ${max} 字节`, en: `The image is over ${max} bytes` });
-    return (
-      await store.attachments.add({
-        user,
-        name: `image.${mime.split("/")[1]?.replace(/\W.*/, "") || "bin"}`,
-        mime,
-        bytes,
-        turn: null,
-      })
-    ).id;
+    const { id } = await store.attachments.add({
+      user,
+      name: `image.${mime.split("/")[1]?.replace(/\W.*/, "") || "bin"}`,
+      mime,
+      bytes,
+      turn: null,
+    });
+    return { id, plain };
   };
 
   /** By user and clientId, until it is known whether it started. */
@@ -181,7 +180,11 @@ export const createStarts = (
     if ("connection" in choice) dispatch.reserve(turn, choice.connection);
     hold(ask.user);
     try {
-      if (ask.image) files.unshift(await keepImage(ask.user, ask.image));
+      if (ask.image) {
+        const { id, plain } = await keepImage(ask.user, ask.image);
+        files.unshift(id);
+        turn.ask.plainImage = plain;
+      }
       turn.hasFiles = files.length > 0;
       const begun = await store.turns.begin({
         user: ask.user,
