@@ -196,16 +196,16 @@ describe("a bot goes on by seq", () => {
         onFrame: (frame) => {
           if (frame.type !== "ack" || !("seq" in frame)) return;
           acks++;
-          const [row] = peek<{ seq: number; ended_at: number | null }>(
-            "SELECT max(seq, coalesce((SELECT max(seq) FROM chunks), 0)) AS seq, ended_at FROM turns",
+          const [row] = peek<{ seq: number; over: number }>(
+            `SELECT max(t.seq, coalesce((SELECT max(seq) FROM chunks), 0), coalesce(m.seq, 0)) AS seq, m.id IS NOT NULL AS over
+             FROM turns t LEFT JOIN messages m ON m.id = t.id`,
           );
           const text = peek<{ text: string }>("SELECT text FROM chunks ORDER BY id")
             .map((one) => one.text)
             .join("");
           const files = peek("SELECT 1 FROM attachments").length;
           if (row!.seq < frame.seq) missing.push(`seq ${frame.seq}, stored ${row!.seq}`);
-          if (!said.startsWith(text) || (row!.ended_at === null && text.length < frame.seq * 5))
-            missing.push(`text ${text}`);
+          if (!said.startsWith(text) || (row!.over === 0 && text.length < frame.seq * 5)) missing.push(`text ${text}`);
           if (files < Math.floor(frame.seq / 3)) missing.push(`${files} files at ${frame.seq}`);
         },
       },

@@ -27,6 +27,57 @@ const open = async (options: Parameters<typeof testStore>[0] = {}): Promise<Test
 const titles = async ({ store }: TestStore, user = "admin"): Promise<string[]> =>
   (await store.conversations.list(user, 100)).conversations.map(({ title }) => title);
 
+describe("which turns are open", () => {
+  const openIds = ({ store }: TestStore): number[] => store.turns.open().map(({ row }) => row.id);
+
+  test("is known after any restart, however often what is over was passed by", async () => {
+    const dir = await folder();
+    const made = await testStore({ dir });
+    const turns: number[] = [];
+    for (let i = 0; i < 30; i++) turns.push((await made.ask("admin", `${i}`)).turn);
+    const due = (over: number[]): number[] => turns.filter((_, i) => !over.includes(i));
+    await made.store.turns.prune();
+    expect(openIds(made)).toEqual(due([]));
+    const over = [0, 1, 2, 5, 29];
+    for (const i of over) await made.answer(turns[i]!, "a", { seq: 7, generation: 2 });
+    for (let round = 0; round < 2; round++) {
+      expect(openIds(made)).toEqual(due(over));
+      await made.store.turns.prune();
+    }
+    await made.stop();
+
+    const again = await open({ dir });
+    expect(openIds(again)).toEqual(due(over));
+    expect(again.store.turns.get(turns[1]!)).toMatchObject({ state: "done", seq: 7, generation: 2 });
+    expect(again.store.turns.get(turns[1]!)!.ended_at).not.toBeNull();
+    for (const i of turns.keys()) if (!over.includes(i)) await again.answer(turns[i]!, "b");
+    await again.store.turns.prune();
+    expect(openIds(again)).toEqual([]);
+    const { turn } = await again.ask("admin", "the next");
+    expect(openIds(again)).toEqual([turn]);
+    await again.store.turns.prune();
+    expect(openIds(again)).toEqual([turn]);
+  });
+
+  test("does not depend on messages that were deleted since", async () => {
+    const made = await open();
+    const { store } = made;
+    const { conversation } = await made.exchange("admin", "a", "b");
+    const { turn } = await made.ask("admin", "open");
+    await store.conversations.delete("admin", conversation);
+    made.clock.at += 60_000;
+    await store.conversations.sweep(0);
+    expect(openIds(made)).toEqual([turn]);
+    made.clock.at += 3 * DAY;
+    const kept = await made.ask("admin", "of today");
+    await store.conversations.sweep(1);
+    await store.conversations.sweep(1);
+    await store.turns.prune();
+    // Old, but nobody has answered: it is not for the sweep to say that nobody will.
+    expect(openIds(made)).toEqual([turn, kept.turn]);
+  });
+});
+
 describe("group commit", () => {
   test("what comes in one turn of the event loop is one commit", async () => {
     const { store } = await open();

@@ -29,7 +29,8 @@ export const createChunkLog = ({ db, write }: Pick<StoreBase, "db" | "write">) =
   // From the front to the first chunk of an open turn; CROSS JOIN keeps that order, so the walk ends there.
   const pruneChunks = db.prepare(
     `DELETE FROM chunks WHERE id < (SELECT min(id) FROM chunks) + ? AND id < coalesce(
-       (SELECT c.id FROM chunks c CROSS JOIN turns t ON t.id = c.turn WHERE t.ended_at IS NULL ORDER BY c.id LIMIT 1), 9e18)`,
+       (SELECT c.id FROM chunks c CROSS JOIN turns t ON t.id = c.turn WHERE t.ended_at IS NULL
+          AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = t.id) ORDER BY c.id LIMIT 1), 9e18)`,
   );
 
   return {

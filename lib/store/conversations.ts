@@ -64,14 +64,20 @@ export const createConversationStore = (
     "SELECT id, turn FROM messages WHERE conversation = ? LIMIT ?",
   );
   const unindex = db.prepare("DELETE FROM search WHERE rowid = ?");
-  const dropTurn = db.prepare("DELETE FROM turns WHERE id = ? AND ended_at IS NOT NULL");
+  // A turn is over before open_from, and after it when its reply is there: so turns go before their messages do.
+  const over = `(ended_at IS NOT NULL OR id < (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'open_from')
+    OR EXISTS (SELECT 1 FROM messages m WHERE m.id = turns.id))`;
+  const dropTurn = db.prepare(`DELETE FROM turns WHERE id = ? AND ${over}`);
   const hollow = db.prepare(
     "UPDATE conversations SET leaf = NULL, title = '', last_text = NULL, last_role = NULL WHERE id = ?",
   );
-  const oldMessages = db.prepare<{ id: number }, [number]>("SELECT id FROM messages WHERE id < ? LIMIT 500");
+  const oldMessages = db.prepare<{ id: number }, [number]>(
+    "SELECT id FROM messages WHERE id < ? ORDER BY id LIMIT 500",
+  );
   const dropMessage = db.prepare("DELETE FROM messages WHERE id = ?");
+  // As many as the messages above could be of.
   const dropOldTurns = db.prepare(
-    "DELETE FROM turns WHERE id IN (SELECT id FROM turns WHERE id < ? AND ended_at IS NOT NULL LIMIT 500)",
+    `DELETE FROM turns WHERE id IN (SELECT id FROM turns WHERE id < ? AND ${over} ORDER BY id LIMIT 500)`,
   );
   const emptyOld = db.prepare<{ id: number }, [number]>(
     `SELECT id FROM conversations c WHERE deleted_at IS NULL AND updated_at < ? AND NOT EXISTS
@@ -122,12 +128,12 @@ export const createConversationStore = (
 
   /** True when there may be more. */
   const dropOld = (before: number): boolean => {
+    dropOldTurns.run(before * 1000);
     const old = oldMessages.all(before * 1000);
     for (const { id } of old) {
       unindex.run(id);
       dropMessage.run(id);
     }
-    dropOldTurns.run(before * 1000);
     const empty = emptyOld.all(before);
     for (const { id } of empty) {
       setDeleted.run(now() - UNDO_MS - 1, nextRev(), id);

@@ -39,9 +39,9 @@ export const createMessageWriter = ({
   );
   const insertMessage = db.prepare(
     `INSERT INTO messages (id, conversation, role, bot, bot_name, content, state, error_code, error_text, turn, parent,
-       reply_to, client_id, usage, files, created_at, updated_at, rev)
+       reply_to, client_id, usage, files, created_at, updated_at, rev, seq, generation)
      VALUES ($id, $conversation, $role, $bot, $bot_name, $content, $state, $error_code, $error_text, $turn, $parent,
-       $reply_to, $client_id, $usage, $files, $created_at, $updated_at, $rev)`,
+       $reply_to, $client_id, $usage, $files, $created_at, $updated_at, $rev, $seq, $generation)`,
   );
   const insertFile = db.prepare("INSERT INTO message_files (message, place, attachment) VALUES (?, ?, ?)");
   const touchConversation = db.prepare(
@@ -170,6 +170,8 @@ export const createMessageWriter = ({
       created_at: at,
       updated_at: at,
       rev: nextRev(),
+      seq: 0,
+      generation: 0,
     };
     append(row, say.files, conversation, 1);
     return row;

@@ -41,6 +41,9 @@ export type MessageRow = {
   created_at: number;
   updated_at: number;
   rev: number;
+  /** Of a turn's reply: its last frame, and how often its text had been replaced. */
+  seq: number;
+  generation: number;
 };
 
 export type AttachmentRow = {

@@ -2,8 +2,8 @@
  * Turns on disk: begun with their question in one write, their text logged in chunks, folded into one message at the end.
  *
  * Owns `turns`; `chunks` are chunks.ts's, inserts into `messages` are messages.ts's. What must stay true: the question and
- * its turn are one commit; the reply and the turn's end are one commit; a turn's reply has the turn's id. Two message rows
- * per turn, the bot's written once, at the end.
+ * its turn are one commit; the reply is the turn's end, and has the turn's id. Three rows per turn, each written once: the
+ * question and the turn when it begins, the reply at the end.
  */
 import type { Ids } from "../ids.ts";
 import { Reject, type Usage } from "../protocol.ts";
@@ -85,6 +85,16 @@ export type EndTurn = {
   silent: boolean;
 };
 
+/** A turn as it is now: what its reply says of it, once that is there, stands above its own row. */
+const TURN = `SELECT t.id, t.user, t.conversation, t.question, iif(m.id IS NULL, t.bot, m.bot) AS bot,
+    iif(m.id IS NULL, t.bot_name, m.bot_name) AS bot_name, t.instance, t.proto, t.target, t.pool, t.source, t.text,
+    coalesce(m.state, t.state) AS state, t.attempt, max(t.generation, coalesce(m.generation, 0)) AS generation,
+    max(t.seq, coalesce(m.seq, 0)) AS seq, t.client_id, t.client_hash, t.created_at, coalesce(m.updated_at, t.ended_at) AS ended_at
+  FROM turns t LEFT JOIN messages m ON m.id = t.id`;
+
+/** Turns looked at in one commit when \`open_from\` moves on: some 3 ms. */
+const OPEN_ROWS = 2000;
+
 /** A clientId is remembered this long (docs/protocol.md). */
 const CLIENT_ID_MS = 24 * 3600_000;
 
@@ -106,9 +116,9 @@ export const createTurnStore = ({
 }) => {
   const { makeConversation, append, appendBotMessage, defaultConversation, ...read } = messages;
   const chunks = createChunkLog({ db, write: writeTogether });
-  const byClient = db.prepare<TurnRow, [string, string]>("SELECT * FROM turns WHERE user = ? AND client_id = ?");
+  const byClient = db.prepare<TurnRow, [string, string]>(`${TURN} WHERE t.user = ? AND t.client_id = ?`);
   const forgetClient = db.prepare("UPDATE turns SET client_id = NULL WHERE id = ?");
-  const byId = db.prepare<TurnRow, [number]>("SELECT * FROM turns WHERE id = ?");
+  const byId = db.prepare<TurnRow, [number]>(`${TURN} WHERE t.id = ?`);
   const insertTurn = db.prepare(
     `INSERT INTO turns (id, user, conversation, question, bot, bot_name, instance, proto, target, pool, source, text, state,
        attempt, client_id, client_hash, created_at)
@@ -122,11 +132,25 @@ export const createTurnStore = ({
     `UPDATE turns SET bot = $bot, bot_name = $botName, instance = $instance, proto = $proto, attempt = $attempt,
        generation = $generation, state = $state WHERE id = $id`,
   );
-  const endTurn = db.prepare(
-    `UPDATE turns SET state = $state, seq = $seq, generation = $generation, bot = $bot, bot_name = $botName, ended_at = $at
-     WHERE id = $id`,
+  const openTurns = db.prepare<TurnRow, [number]>(
+    `${TURN} WHERE t.id >= ? AND m.id IS NULL AND t.ended_at IS NULL ORDER BY t.id`,
   );
-  const openTurns = db.prepare<TurnRow, []>("SELECT * FROM turns WHERE ended_at IS NULL ORDER BY id");
+  const someTurns = db.prepare<{ id: number; over: number }, [number, number]>(
+    `SELECT t.id, t.ended_at IS NOT NULL OR EXISTS (SELECT 1 FROM messages m WHERE m.id = t.id) AS over
+     FROM turns t WHERE t.id >= ? ORDER BY t.id LIMIT ?`,
+  );
+  const openFrom = db.prepare<{ value: string }, []>("SELECT value FROM meta WHERE key = 'open_from'");
+  const setOpenFrom = db.prepare("UPDATE meta SET value = ? WHERE key = 'open_from'");
+
+  /** `open_from` up to the first open turn, a part of the way; true when there may be more of it. */
+  const moveOpenFrom = (): boolean => {
+    const from = Number(openFrom.get()!.value);
+    const some = someTurns.all(from, OPEN_ROWS);
+    const open = some.findIndex(({ over }) => over === 0);
+    const to = open >= 0 ? some[open]!.id : (some.at(-1)?.id ?? from - 1) + 1;
+    if (to > from) setOpenFrom.run(String(to));
+    return open < 0 && some.length === OPEN_ROWS;
+  };
 
   const conversationFor = (begin: BeginTurn): ConversationRow => {
     if (begin.conversation === "new") return makeConversation(begin.user, begin.bot, "", false);
@@ -171,7 +195,11 @@ export const createTurnStore = ({
     message: read.message,
     conversation: read.conversation,
     log: chunks.log,
-    prune: chunks.prune,
+    /** What only open turns need, given up for those that are over: their chunks, their place in the search for open ones. */
+    prune: async (): Promise<void> => {
+      while (await write(moveOpenFrom));
+      await chunks.prune();
+    },
     again,
 
     /**
@@ -211,6 +239,8 @@ export const createTurnStore = ({
           created_at: at,
           updated_at: at,
           rev: nextRev(),
+          seq: 0,
+          generation: 0,
         };
         // Titled by what is asked, not by whom: a leading @mention says nothing in a list.
         append(row, begin.files, conversation, 0, begin.text ?? begin.content);
@@ -253,20 +283,11 @@ export const createTurnStore = ({
         assignTurn.run(turn);
       }),
 
-    /** Folds the reply into its message and ends the turn, in one commit. */
+    /** Folds the reply into its message, by which the turn is over. */
     end: (end: EndTurn): Promise<{ row: MessageRow; conversation: ConversationRow }> =>
       writeTogether(() => {
         const at = now();
         const conversation = read.conversation(end.conversation)!;
-        endTurn.run({
-          id: end.id,
-          state: end.state,
-          seq: end.seq,
-          generation: end.generation,
-          bot: end.bot,
-          botName: end.botName,
-          at,
-        });
         const row: MessageRow = {
           id: end.id,
           conversation: end.conversation,
@@ -286,6 +307,8 @@ export const createTurnStore = ({
           created_at: end.createdAt,
           updated_at: at,
           rev: nextRev(),
+          seq: end.seq,
+          generation: end.generation,
         };
         append(row, end.files, conversation, end.silent ? 0 : 1);
         usage.ended({
@@ -301,7 +324,7 @@ export const createTurnStore = ({
     get: (id: number): TurnRow | undefined => byId.get(id) ?? undefined,
 
     /** Turns that were open when the process ended, each with the text that was stored of its last generation. */
-    open: (): { row: TurnRow; text: string }[] => openTurns.all().map(chunks.replyOf),
+    open: (): { row: TurnRow; text: string }[] => openTurns.all(Number(openFrom.get()!.value)).map(chunks.replyOf),
   };
 };
 
