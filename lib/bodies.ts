@@ -72,12 +72,10 @@ export const chatBody = (body: unknown, textChars: number): ChatBody => {
   } = parse(chatShape, body);
   checkLength(message, textChars);
   notEmpty(message, picture !== undefined || (files?.length ?? 0) > 0);
-  const sent: ChatBody["sent"] = {
-    message,
-    ...(target !== undefined && { target }),
-    ...(picture !== undefined && { image: picture }),
-    attachments: numbers(files),
-  };
+  const sent = { message } as ChatBody["sent"];
+  if (target !== undefined) sent.target = target;
+  if (picture !== undefined) sent.image = picture;
+  sent.attachments = numbers(files);
   if (conversationId !== undefined) sent.conversation = decodeId(conversationId);
   return { clientId: client, sent };
 };

@@ -107,12 +107,16 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     last.offset = turn.visible;
   };
 
+  /** Nobody looks: whoever comes is given what is there then. The end is the stored `message`, nothing is said after that. */
+  const unseen = (turn: Readable): void => {
+    if (turn.ended) shown.delete(turn.id);
+    else if (turn.visible > 0) show(turn);
+  };
+
   const flushTurn = (turn: Readable): void => {
     pumpShared(turn, byTurn.get(turn.id), now());
-    // The end is the stored `message`, which holds the whole text: nothing of it is said after that.
-    if (turn.ended) shown.delete(turn.id);
-    else if (byUser.has(turn.user)) showToUser(turn);
-    else if (turn.visible > 0) show(turn);
+    if (byUser.has(turn.user) && !turn.ended) showToUser(turn);
+    else unseen(turn);
   };
 
   const flush = (): void => {
@@ -207,6 +211,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
 
     /** The turn's text, bot or end changed: its readers are told at the end of this turn of the event loop. */
     touch: (turn: Readable): void => {
+      if (!byTurn.has(turn.id) && !byUser.has(turn.user)) return unseen(turn);
       dirty.set(turn.id, turn);
       if (scheduled) return;
       scheduled = true;

@@ -108,6 +108,17 @@ export type Turn = {
   waiters: ((end: TurnEnd) => void)[] | undefined;
 };
 
+/** The list of a turn that has nothing in it, which is nearly every one: three of its own took 0.2 kB of each held stream. */
+export const NONE: never[] = [];
+Object.freeze(NONE);
+
+/** `list` with one more: the same list, or the first of its own. */
+export const added = <T>(list: T[], item: T): T[] => {
+  if (list === NONE) return [item];
+  list.push(item);
+  return list;
+};
+
 /** The text begins anew: from here on readers that hold the old one are given a replacement. */
 export const newGeneration = (turn: Turn): void => {
   turn.generation += turn.leap;

@@ -18,10 +18,10 @@ export const checkSends = ({ sends, isDraining }: Gate, user: string): void => {
 };
 
 /** The idempotency key with a digest of everything that makes two sends the same send. */
-export const clientOf = (id: string | undefined, body: unknown): Pick<Ask, "client"> =>
-  id === undefined
-    ? {}
-    : { client: { id, hash: new Bun.CryptoHasher("sha256").update(JSON.stringify(body)).digest("hex") } };
+export const clientOf = (id: string, body: unknown): NonNullable<Ask["client"]> => ({
+  id,
+  hash: new Bun.CryptoHasher("sha256").update(JSON.stringify(body)).digest("hex"),
+});
 
 export const onlyBots = (call: Call): Pick<Ask, "onlyBots"> =>
   call.caller.key?.bots ? { onlyBots: call.caller.key.bots } : {};
@@ -71,23 +71,24 @@ export const chatRoutes = (gate: Gate): Route[] => {
     return turn;
   };
 
-  const ask = async (call: Call): Promise<Started> => {
+  const start = async (call: Call): Promise<Started> => {
     const body = chatBody(await call.body(), config().limits.textChars);
     checkSends(gate, call.caller.user);
     const { clientId, sent } = body;
-    const only = call.caller.key?.bots;
-    return turns.start({
+    // Filled in place, as all that is made for every chat: six spreads took 0.8 µs.
+    const ask: Ask = {
       message: sent.message,
-      ...(sent.target !== undefined && { target: sent.target }),
-      ...(sent.image !== undefined && { image: sent.image }),
       attachments: sent.attachments,
-      ...(sent.conversation !== undefined && { conversation: sent.conversation }),
       user: call.caller.user,
       source: "api",
       requestId: call.requestId(),
-      ...(clientId !== undefined && clientOf(clientId, sent)),
-      ...(only && { onlyBots: only }),
-    });
+    };
+    if (sent.target !== undefined) ask.target = sent.target;
+    if (sent.image !== undefined) ask.image = sent.image;
+    if (sent.conversation !== undefined) ask.conversation = sent.conversation;
+    if (clientId !== undefined) ask.client = clientOf(clientId, sent);
+    if (call.caller.key?.bots) ask.onlyBots = call.caller.key.bots;
+    return turns.start(ask);
   };
 
   const own = (call: Call): { open?: NonNullable<ReturnType<typeof turns.get>>; row?: TurnRow } => {
@@ -147,7 +148,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
       auth: "user",
       scope: "chat",
       handle: async (call) => {
-        const started = await ask(call);
+        const started = await start(call);
         if ("row" in started) {
           const turn = replayOf(started.row);
           return answer(call, { turnId: turn.key, conversationId: turn.conversationKey }, turn.ended!, {
@@ -179,7 +180,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
       scope: "chat",
       handle: async (call) => {
         streams.checkRoom(call.caller.user);
-        const started = await ask(call);
+        const started = await start(call);
         return stream(call, "row" in started ? replayOf(started.row) : started.turn, undefined, false);
       },
     },

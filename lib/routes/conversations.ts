@@ -154,7 +154,7 @@ export const conversationRoutes = (gate: Gate): Route[] => {
           user: call.caller.user,
           source: "web",
           requestId: call.requestId(),
-          ...clientOf(clientId, { conversation, ...rest }),
+          client: clientOf(clientId, { conversation, ...rest }),
           ...onlyBots(call),
         });
         const { id, question } = "row" in started ? started.row : started.turn;

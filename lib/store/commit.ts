@@ -26,7 +26,7 @@ export type Committer = {
  * a commit in the last WINDOW_MS, one holds more writes, and a commit costs 170 to 340 µs whatever is in it
  * (ten pages and more into the WAL, 9 µs each).
  */
-const WINDOW_MS = 2;
+const WINDOW_MS = 1;
 
 type Waiting = { op: () => unknown; resolve: (value: unknown) => void; reject: (error: unknown) => void };
 

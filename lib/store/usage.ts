@@ -74,7 +74,10 @@ export const createUsageStore = ({ db, write }: Pick<StoreBase, "db" | "write">,
         if (sent.size === 0 && ended.size === 0) return;
         const day = today();
         for (const [user, messages] of sent) addSent.run(day, user, messages);
-        for (const row of ended.values()) addEnded.run({ ...row, day });
+        for (const row of ended.values()) {
+          row.day = day;
+          addEnded.run(row);
+        }
       },
     } satisfies Tally,
 

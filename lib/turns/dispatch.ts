@@ -7,7 +7,7 @@
  */
 import { choose, type Choice } from "../balance.ts";
 import type { Connection } from "../bots.ts";
-import { newGeneration, type Turn, type TurnEnd } from "../turn.ts";
+import { newGeneration, NONE, type Turn, type TurnEnd } from "../turn.ts";
 import type { Core } from "./core.ts";
 import { createQueue } from "./queue.ts";
 
@@ -140,10 +140,10 @@ export const createDispatch = (
     turn.seq = 0;
     turn.storedSeq = 0;
     turn.usage = undefined;
-    turn.attachments = [];
-    turn.files = [];
+    turn.attachments = NONE;
+    turn.files = NONE;
     turn.storing = undefined;
-    turn.found = [];
+    turn.found = NONE;
   };
 
   /** To this connection, now: from the queue, as another attempt, or after a restart. */

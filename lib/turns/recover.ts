@@ -2,7 +2,7 @@
 import { encodeId } from "../ids.ts";
 import type { ChatSource } from "../protocol.ts";
 import { toAttachment } from "../store/rows.ts";
-import type { Turn } from "../turn.ts";
+import { added, type Turn } from "../turn.ts";
 import type { Core } from "./core.ts";
 import { GRACE_V2_MS } from "./dispatch.ts";
 import { blankTurn } from "./starts.ts";
@@ -54,10 +54,10 @@ export const recoverTurns = (
       if (quote) turn.ask.replyTo = quote;
     }
     for (const file of store.attachments.ofTurn(row.id)) {
-      turn.found.push(file);
+      turn.found = added(turn.found, file);
       if (row.seq === 0) continue; // of a frame that was not stored
-      turn.files.push(file.id);
-      turn.attachments.push(toAttachment(file));
+      turn.files = added(turn.files, file.id);
+      turn.attachments = added(turn.attachments, toAttachment(file));
     }
     hold(turn.user);
     remember(turn);

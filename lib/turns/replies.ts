@@ -9,7 +9,7 @@ import { decodeId } from "../ids.ts";
 import { Reject, type Activity, type EventFrame, type ReplyFile, type ReplyFrame } from "../protocol.ts";
 import { cleanName } from "../store/attachments.ts";
 import { toAttachment, type AttachmentRow } from "../store/rows.ts";
-import { newGeneration, type Turn } from "../turn.ts";
+import { added, newGeneration, type Turn } from "../turn.ts";
 import { decodeImage } from "./ask.ts";
 import type { Core } from "./core.ts";
 import type { Dispatch } from "./dispatch.ts";
@@ -74,8 +74,8 @@ export const createReplies = (
       .then((row) => {
         if (turn.attempt !== attempt) return store.attachments.disown({ id: row.id }); // of one that lost
         if (turn.files.includes(row.id)) return undefined; // sent again after a restart
-        turn.files.push(row.id);
-        turn.attachments.push(toAttachment(row));
+        turn.files = added(turn.files, row.id);
+        turn.attachments = added(turn.attachments, toAttachment(row));
         streams.touch(turn);
         return undefined;
       })

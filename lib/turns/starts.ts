@@ -4,8 +4,8 @@
 import { encodeId } from "../ids.ts";
 import { Reject, type ChatSource } from "../protocol.ts";
 import type { ThreadKeys } from "../store/threads.ts";
-import type { TurnRow } from "../store/turns.ts";
-import type { Turn, Wanted } from "../turn.ts";
+import type { BeginTurn, TurnRow } from "../store/turns.ts";
+import { NONE, type Turn, type Wanted } from "../turn.ts";
 import { decodeImage, readMention } from "./ask.ts";
 import type { Core } from "./core.ts";
 import type { Dispatch } from "./dispatch.ts";
@@ -35,55 +35,56 @@ export type Ask = {
 };
 
 /** A turn in which nothing has happened yet. */
-export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): Turn => ({
-  id: 0,
-  key: "",
-  user: ask.user,
-  conversation: 0,
-  conversationKey: "",
-  question: 0,
-  source: ask.source,
-  requestId: ask.requestId,
-  createdAt: at,
-  beganAt: at,
-  ask: {
-    content: text,
-    ...(ask.image && { image: ask.image }),
-    ...(ask.context && { context: ask.context }),
-    ...(ask.preface && { preface: ask.preface }),
-  },
-  hasFiles: false,
-  wanted,
-  state: "queued",
-  attempt: 0,
-  botId: undefined,
-  botName: undefined,
-  instance: "",
-  proto: 0,
-  connection: undefined,
-  tries: 0,
-  refusedBy: undefined,
-  sentAt: 0,
-  frameAt: at,
-  orphanedUntil: undefined,
-  generation: 0,
-  leap: 1,
-  text: "",
-  bytes: 0,
-  seq: 0,
-  storedSeq: 0,
-  unlogged: "",
-  usage: undefined,
-  attachments: [],
-  files: [],
-  storing: undefined,
-  found: [],
-  activity: undefined,
-  visible: 0,
-  ending: undefined,
-  ended: undefined,
-  waiters: undefined,
-});
+export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): Turn => {
+  const asked: Turn["ask"] = { content: text };
+  if (ask.image) asked.image = ask.image;
+  if (ask.context) asked.context = ask.context;
+  if (ask.preface) asked.preface = ask.preface;
+  return {
+    id: 0,
+    key: "",
+    user: ask.user,
+    conversation: 0,
+    conversationKey: "",
+    question: 0,
+    source: ask.source,
+    requestId: ask.requestId,
+    createdAt: at,
+    beganAt: at,
+    ask: asked,
+    hasFiles: false,
+    wanted,
+    state: "queued",
+    attempt: 0,
+    botId: undefined,
+    botName: undefined,
+    instance: "",
+    proto: 0,
+    connection: undefined,
+    tries: 0,
+    refusedBy: undefined,
+    sentAt: 0,
+    frameAt: at,
+    orphanedUntil: undefined,
+    generation: 0,
+    leap: 1,
+    text: "",
+    bytes: 0,
+    seq: 0,
+    storedSeq: 0,
+    unlogged: "",
+    usage: undefined,
+    attachments: NONE,
+    files: NONE,
+    storing: undefined,
+    found: NONE,
+    activity: undefined,
+    visible: 0,
+    ending: undefined,
+    ended: undefined,
+    waiters: undefined,
+  };
+};
 
 /** An open turn (`again`: this clientId started it before), or the row of one that is over. */
 export type Started = { turn: Turn; again: boolean } | { row: TurnRow };
@@ -186,9 +187,8 @@ export const createStarts = (
         turn.ask.plainImage = plain;
       }
       turn.hasFiles = files.length > 0;
-      const begun = await store.turns.begin({
+      const begin: BeginTurn = {
         user: ask.user,
-        ...(ask.conversation !== undefined && { conversation: ask.conversation }),
         // A queued turn without a bot lives in the default conversation of whoever would get it.
         bot: turn.botId ?? target ?? bots().list(ask.user)[0]?.id ?? null,
         botName: turn.botName ?? null,
@@ -203,8 +203,10 @@ export const createStarts = (
         replyTo: ask.replyTo ?? null,
         replaces: ask.replaces ?? null,
         client: ask.client ?? null,
-        ...(ask.thread && { thread: ask.thread }),
-      });
+      };
+      if (ask.conversation !== undefined) begin.conversation = ask.conversation;
+      if (ask.thread) begin.thread = ask.thread;
+      const begun = await store.turns.begin(begin);
       if (begun.existing) {
         dispatch.release(turn);
         unhold(ask.user);
