@@ -45,9 +45,11 @@ export const createMessageWriter = ({
   );
   const insertFile = db.prepare("INSERT INTO message_files (message, place, attachment) VALUES (?, ?, ?)");
   const touchConversation = db.prepare(
-    `UPDATE conversations SET is_default = $is_default, bot = $bot, title = $title, unread = $unread, leaf = $leaf,
-       last_role = $last_role, last_text = $last_text, last_at = $last_at, updated_at = $updated_at, rev = $rev WHERE id = $id`,
+    `UPDATE conversations SET title = $title, unread = $unread, leaf = $leaf, last_role = $last_role, last_text = $last_text,
+       last_at = $last_at, updated_at = $updated_at, rev = $rev WHERE id = $id`,
   );
+  // Apart, because naming these columns writes their index, changed or not.
+  const giveConversation = db.prepare("UPDATE conversations SET is_default = ?, bot = ? WHERE id = ?");
   let touched = new Map<number, ConversationRow>();
   /** Default conversations that were looked up in this transaction, by user and bot. */
   let defaults = new Map<string, ConversationRow>();
@@ -62,8 +64,6 @@ export const createMessageWriter = ({
       note(row.id, row.user, false);
       touchConversation.run({
         id: row.id,
-        is_default: row.is_default,
-        bot: row.bot,
         title: row.title,
         unread: row.unread,
         leaf: row.leaf,
@@ -112,8 +112,11 @@ export const createMessageWriter = ({
     conversation.unread += unreadBy;
     // The default conversation with a bot is an ordinary one once another bot answered in it (named there, or stepping in):
     // a user has one default per bot, and this one would be a second.
-    if (row.bot !== null && conversation.bot !== row.bot) conversation.is_default = 0;
-    if (row.bot !== null) conversation.bot = row.bot;
+    if (row.bot !== null && conversation.bot !== row.bot) {
+      conversation.is_default = 0;
+      conversation.bot = row.bot;
+      giveConversation.run(0, row.bot, conversation.id);
+    }
     if (newest) {
       conversation.leaf = row.id;
       conversation.last_role = row.role;
