@@ -21,6 +21,7 @@ import {
   type Readable,
   type TurnReader,
 } from "./streams/reader.ts";
+import { textFrom } from "./turn.ts";
 
 /** A GET stream ends after 30 min ± 25 %, so peers that vanished without a word cost at most that (PocketBase's cure). */
 const LIFE_MS = 30 * 60_000;
@@ -87,7 +88,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
       const content = turn.text.slice(0, turn.visible);
       toUser(turn.user, event({ type: "replace", turnId: turn.key, generation: turn.generation, content }));
     } else if (turn.visible > last.offset) {
-      const content = JSON.stringify(turn.text.slice(last.offset, turn.visible));
+      const content = JSON.stringify(textFrom(turn, last.offset));
       toUser(
         turn.user,
         `data: {"type":"chunk","turnId":"${turn.key}","generation":${turn.generation},"offset":${last.offset},"content":${content}}\n\n`,

@@ -82,6 +82,12 @@ export type Turn = {
    */
   leap: number;
   text: string;
+  /**
+   * What the last frame appended, and where (-1: nothing of use). Who kept up is given this; a slice of the text would make one
+   * piece of all that was appended to it, anew with each chunk.
+   */
+  tail: string;
+  tailFrom: number;
   /** UTF-8 bytes of text, against limits.replyBytes. */
   bytes: number;
   seq: number;
@@ -124,6 +130,10 @@ export const newGeneration = (turn: Turn): void => {
   turn.generation += turn.leap;
   turn.leap = 1;
 };
+
+/** What readers may see of the text from `from` on. */
+export const textFrom = (turn: Pick<Turn, "text" | "visible" | "tail" | "tailFrom">, from: number): string =>
+  from === turn.tailFrom ? turn.tail : turn.text.slice(from, turn.visible);
 
 /** Files of it are on their way to disk. */
 export const isStoring = (turn: Turn): boolean => turn.storing !== undefined && turn.storing.size > 0;

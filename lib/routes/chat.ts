@@ -57,6 +57,8 @@ export const chatRoutes = (gate: Gate): Route[] => {
       generation: row.generation,
       text: message.content,
       visible: message.content.length,
+      tail: "",
+      tailFrom: -1,
       attachments: store.attachments.ofMessage(row.id),
       activity: undefined,
       ended: end,

@@ -5,7 +5,7 @@
  */
 import { ERRORS, Reject, type ErrorCode, type TurnEvent, type UserEvent } from "../protocol.ts";
 import { end, write, type Sse } from "../sse.ts";
-import type { Turn } from "../turn.ts";
+import { textFrom, type Turn } from "../turn.ts";
 
 /** Catching up and snapshots go out in slices of this many characters, so one reader never holds a megabyte in its socket. */
 export const SLICE = 256 * 1024;
@@ -26,6 +26,8 @@ export type Readable = Pick<
   | "generation"
   | "text"
   | "visible"
+  | "tail"
+  | "tailFrom"
   | "attachments"
   | "activity"
   | "ended"
@@ -199,7 +201,7 @@ export const pumpShared = (turn: Readable, first: TurnReader | undefined, at: nu
     }
     if (reader.offset !== from) {
       from = reader.offset;
-      bytes = chunkEvent(turn.generation, turn.visible, turn.text.slice(from, turn.visible), false);
+      bytes = chunkEvent(turn.generation, turn.visible, textFrom(turn, from), false);
     }
     reader.offset = turn.visible;
     write(reader, bytes, at);

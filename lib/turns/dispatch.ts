@@ -134,6 +134,7 @@ export const createDispatch = (
   const beginAnew = (turn: Turn): void => {
     newGeneration(turn);
     turn.text = "";
+    turn.tailFrom = -1;
     turn.bytes = 0;
     turn.visible = 0;
     turn.unlogged = "";

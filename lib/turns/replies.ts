@@ -42,8 +42,13 @@ export const createReplies = (
     if (frame.mode === "replace") {
       newGeneration(turn);
       turn.text = frame.content;
+      turn.tailFrom = 0;
       turn.visible = 0;
-    } else turn.text += frame.content;
+    } else {
+      turn.tailFrom = turn.text.length;
+      turn.text += frame.content;
+    }
+    turn.tail = frame.content;
     if (turn.bytes === 0 && bytes > 0) metrics.firstChunk(turn.frameAt - turn.beganAt);
     turn.bytes = bytes;
     if (frame.image) keepFile(turn, { name: "image", mime: "", data: frame.image });

@@ -69,6 +69,8 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
     generation: 0,
     leap: 1,
     text: "",
+    tail: "",
+    tailFrom: -1,
     bytes: 0,
     seq: 0,
     storedSeq: 0,

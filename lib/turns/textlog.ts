@@ -80,7 +80,7 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
     const batch = take();
     if (batch.length === 0) return;
     try {
-      await store.turns.log(batch.map(({ turn, ...rest }) => ({ turn: turn.id, ...rest })));
+      await store.turns.log(batch.map(({ turn, generation, seq, text }) => ({ turn: turn.id, generation, seq, text })));
       refused = false;
     } catch (error) {
       refused = true;
@@ -107,8 +107,8 @@ export const createTextLog = (deps: { store: Store; bots: () => Bots; log: Log }
 
   /** `text`: what was appended; undefined: the whole text is new (a replacement). */
   const add = (turn: Turn, text: string | undefined): void => {
+    if (turn.unlogged === "") dirty.set(turn.id, turn); // with text that waits it is there already
     turn.unlogged = text === undefined ? turn.text : turn.unlogged + text;
-    dirty.set(turn.id, turn);
     const large = turn.unlogged.length >= BATCH_CHARS && !isStoring(turn);
     if (large && writing === undefined && !refused) void flush();
     else later();
