@@ -52,6 +52,10 @@ export const createRoster = <T>(): Roster<T> => {
       items.length = 0;
       free.length = 0;
     },
-    values: () => Array.from(places.values(), (place) => items[place]!),
+    values: () => {
+      const all: T[] = [];
+      for (const place of places.values()) all.push(items[place]!);
+      return all;
+    },
   };
 };

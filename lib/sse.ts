@@ -43,6 +43,8 @@ export type Sse = {
   closed: boolean;
 };
 
+export type SseInit = Pick<Sse, "user" | "access" | "release" | "endsAt" | "owner">;
+
 /**
  * Who carries what: one for all streams of a kind. Functions of each stream's own, and objects beside it, were a third of
  * what a held stream took (8.7 functions and 7 scopes; docs/benchmarks.md).
@@ -69,10 +71,11 @@ export const SSE_HEADERS = {
 } as const;
 
 /** Nobody's queue: made when the first event has to wait. */
-const EMPTY: readonly string[] = [];
+export const EMPTY = [] as string[];
+Object.freeze(EMPTY);
 
 /** The part of a reader that is the stream. The runtime calls `pull` and `cancel` on the reader itself. */
-export const sseFields = (init: Pick<Sse, "user" | "access" | "release" | "endsAt" | "owner">): Sse => ({
+export const sseFields = (init: SseInit): Sse => ({
   type: "direct",
   pull,
   cancel,
@@ -82,7 +85,7 @@ export const sseFields = (init: Pick<Sse, "user" | "access" | "release" | "endsA
   owner: init.owner,
   controller: undefined,
   resolve: undefined,
-  queue: EMPTY as string[],
+  queue: EMPTY,
   queued: 0,
   blocked: false,
   blockedAt: 0,
@@ -96,18 +99,17 @@ export const sseFields = (init: Pick<Sse, "user" | "access" | "release" | "endsA
 export const bodyOf = (sse: Sse): ReadableStream =>
   new ReadableStream(sse as unknown as ConstructorParameters<typeof ReadableStream>[0]);
 
-function pull(this: Sse, controller: DirectController): Promise<void> | undefined {
+export function pull(this: Sse, controller: DirectController): Promise<void> | undefined {
   if (this.closed) return undefined;
   this.controller = controller;
-  const open = new Promise<void>((resolve) => {
-    this.resolve = resolve;
-  });
+  const { promise: open, resolve } = Promise.withResolvers<void>();
+  this.resolve = resolve;
   drainQueue(this, this.owner.now());
   if (!this.blocked && !this.closed) this.owner.ready(this as never);
   return open;
 }
 
-function cancel(this: Sse): void {
+export function cancel(this: Sse): void {
   leave(this);
 }
 
@@ -115,7 +117,7 @@ function cancel(this: Sse): void {
 export const leave = (sse: Sse): void => {
   if (sse.closed) return;
   sse.closed = true;
-  sse.queue = EMPTY as string[];
+  sse.queue = EMPTY;
   sse.controller = undefined;
   sse.resolve?.();
   sse.release();
@@ -150,7 +152,7 @@ const put = (sse: Sse, text: string, at: number): void => {
 const drainQueue = (sse: Sse, at: number): void => {
   if (sse.queue.length === 0) return;
   const text = sse.queue.join("");
-  sse.queue = EMPTY as string[];
+  sse.queue = EMPTY;
   sse.queued = 0;
   put(sse, text, at);
 };

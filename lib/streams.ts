@@ -9,10 +9,11 @@
 import type { Config } from "./config.ts";
 import { ERRORS, Reject, type Activity, type UserEvent } from "./protocol.ts";
 import { createRoster } from "./roster.ts";
-import { bodyOf, end, sseFields, sweepSse, write, type Owner, type Sse } from "./sse.ts";
+import { bodyOf, end, sseFields, sweepSse, write, type Owner, type Sse, type SseInit } from "./sse.ts";
 import {
   event,
   NATIVE,
+  newTurnReader,
   pumpShared,
   pumpTurn,
   type Access,
@@ -63,7 +64,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   };
 
   /** Counts a stream of this user, or gives back what its access took and rejects `rate_limited`. */
-  const open = (access: Access, lives: boolean, owner: Owner): Sse => {
+  const open = (access: Access, lives: boolean, owner: Owner): SseInit => {
     try {
       checkRoom(access.user);
     } catch (error) {
@@ -72,7 +73,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     }
     countByUser.set(access.user, (countByUser.get(access.user) ?? 0) + 1);
     const endsAt = lives ? now() + LIFE_MS * (1 + JITTER * (2 * Math.random() - 1)) : Infinity;
-    return sseFields({ user: access.user, access: access.access, release: access.release, endsAt, owner });
+    return { user: access.user, access: access.access, release: access.release, endsAt, owner };
   };
 
   // ── everything of a user ────────────────────────────────────────────────────────────────────────────────────────
@@ -182,19 +183,8 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
       lives: boolean,
       dialect: Dialect = NATIVE,
     ): ReadableStream => {
-      const reader: TurnReader = {
-        ...open(access, lives, ofTurns),
-        lang: access.lang,
-        turn,
-        dialect,
-        next: byTurn.get(turn.id),
-        generation: after?.generation ?? 0,
-        offset: after?.offset ?? 0,
-        greeted: after === undefined,
-        started: after !== undefined,
-        files: turn.attachments,
-        filesSent: 0,
-      };
+      const init = open(access, lives, ofTurns);
+      const reader = newTurnReader(init, turn, dialect, access.lang, after, byTurn.get(turn.id));
       all.add(reader);
       byTurn.set(turn.id, reader);
       return bodyOf(reader);
@@ -202,7 +192,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
 
     /** A stream of everything of a user. `catchUp` yields what it missed, lazily; then it is live. Rejects `rate_limited`. */
     openUser: (access: Access, catchUp: Iterator<string>): ReadableStream => {
-      const reader: UserReader = { ...open(access, true, ofUsers), live: false, catchUp };
+      const reader: UserReader = { ...sseFields(open(access, true, ofUsers)), live: false, catchUp };
       all.add(reader);
       const readers = byUser.get(access.user);
       if (readers) readers.add(reader);

@@ -4,7 +4,7 @@
  * What must stay true: the ids count the text a reader holds; the last chunk, and only it, says done; `start` once and first.
  */
 import { ERRORS, Reject, type ErrorCode, type TurnEvent, type UserEvent } from "../protocol.ts";
-import { end, write, type Sse } from "../sse.ts";
+import { cancel, EMPTY, end, pull, write, type Sse, type SseInit } from "../sse.ts";
 import { textFrom, type Turn } from "../turn.ts";
 
 /** Catching up and snapshots go out in slices of this many characters, so one reader never holds a megabyte in its socket. */
@@ -60,6 +60,47 @@ export type TurnReader = Sse & {
   files: Readable["attachments"];
   filesSent: number;
 };
+
+/**
+ * A reader that nothing was sent to yet, which holds `after`. In one literal, with the fields of sseFields written again: spread
+ * into another object they took 0.3 kB more of each held stream.
+ */
+export const newTurnReader = (
+  init: SseInit,
+  turn: Readable,
+  dialect: Dialect,
+  lang: "zh" | "en",
+  after: After | undefined,
+  next: TurnReader | undefined,
+): TurnReader => ({
+  type: "direct",
+  pull,
+  cancel,
+  user: init.user,
+  access: init.access,
+  release: init.release,
+  owner: init.owner,
+  controller: undefined,
+  resolve: undefined,
+  queue: EMPTY,
+  queued: 0,
+  blocked: false,
+  blockedAt: 0,
+  wroteAt: init.owner.now(),
+  sent: 0,
+  endsAt: init.endsAt,
+  closed: false,
+  lang,
+  next,
+  greeted: after === undefined,
+  dialect,
+  turn,
+  generation: after?.generation ?? 0,
+  offset: after?.offset ?? 0,
+  started: after !== undefined,
+  files: turn.attachments,
+  filesSent: 0,
+});
 
 export const event = (value: TurnEvent | UserEvent, id?: string): string =>
   `${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(value)}\n\n`;
