@@ -8,7 +8,7 @@ import { cpuOf, memoryOf, pinned, type Peer } from "./peers.ts";
 import type { Row, Work } from "./rows.ts";
 
 const LOAD = join(import.meta.dir, "load.ts");
-/** What the opening left behind is collected by then. */
+/** What the opening left behind is collected by then; what the warm-up said is indexed for search. */
 const SETTLE_MS = 3_000;
 
 export type Run = { us: number; result: Result; heldKb: number; peakKb: number };
@@ -61,7 +61,9 @@ export const measure = async (
       const peer = await start();
       if (!peer) continue;
       try {
+        if (row.first) await load(peer, row.first);
         if (!row.cold && row.work.kind !== "catchup") await load(peer, warmUp(row));
+        if (row.work.kind === "paced") await Bun.sleep(SETTLE_MS);
         const run = await load(peer, row.work);
         runs.set(peer.name, [...(runs.get(peer.name) ?? []), run]);
       } finally {
