@@ -76,13 +76,18 @@ const createDescriptors = (now: () => number): { isFull: () => boolean } => {
   };
 };
 
+const STAYS_UNCOUNTED = (): void => {};
+
 /**
- * Counts whoever comes to stay (a stream, a bot's socket) toward its address; the returned function takes it back. Rejects
+ * Counts whoever comes to stay (a stream, a bot's socket) toward its address; the returned function, called once, takes it
+ * back. Rejects
  * `rate_limited` beyond connectionsPerAddress, `bot_busy` when the process has nearly no descriptors left.
  */
 export const createEntrance = ({ config, log, now }: { config: () => Config; log: Log; now: () => number }) => {
   const addresses = createCounter({ most: () => config().limits.connectionsPerAddress || Infinity });
   const descriptors = createDescriptors(now);
+  /** The way out of each address, one for all who came from it: of each stream's own it would be 0.15 kB. */
+  const ways = new Map<string, () => void>();
   let crowded = 0;
   return ({ address, countsAddress }: Pick<Call, "address" | "countsAddress">): (() => void) => {
     if (descriptors.isFull()) {
@@ -90,14 +95,17 @@ export const createEntrance = ({ config, log, now }: { config: () => Config; log
       crowded++;
       throw new Reject("bot_busy", NEARLY_FULL, 5);
     }
-    if (!countsAddress) return () => {};
+    if (!countsAddress) return STAYS_UNCOUNTED;
     const key = addressKey(address);
     if (!addresses.enter(key)) throw new Reject("rate_limited", ERRORS.rate_limited, 15);
-    let left = false;
-    return () => {
-      if (!left) addresses.leave(key);
-      left = true;
+    const known = ways.get(key);
+    if (known) return known;
+    const leave = (): void => {
+      addresses.leave(key);
+      if (addresses.count(key) === 0) ways.delete(key);
     };
+    ways.set(key, leave);
+    return leave;
   };
 };
 
