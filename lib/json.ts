@@ -12,6 +12,8 @@ import { isAscii } from "node:buffer";
 const LONG = 64 * 1024;
 /** Quotes looked at before giving up: a body of nothing but short texts is read at once instead. */
 const MOST_QUOTES = 10_000;
+/** Values looked at to put the texts back: some milliseconds. A body with more is parsed once more, as a whole. */
+const MOST_VALUES = 100_000;
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
@@ -44,19 +46,29 @@ const longTexts = (bytes: Buffer): Span[] => {
   return found;
 };
 
-/** Puts each text where its stand-in is; false when one is nowhere, because it was a name or was overruled by a later one. */
-const putBack = (holder: Record<string, unknown>, texts: Map<string, unknown>): boolean => {
+type Node = Record<string | number, unknown>;
+
+/**
+ * Puts each text where its stand-in is. False when one was not found: it is a name, was overruled by a later one of the same
+ * name, or there is too much to look at.
+ */
+const putBack = (holder: Node, texts: Map<string, unknown>): boolean => {
   let left = texts.size;
-  const nodes: Record<string, unknown>[] = [holder];
-  for (let node = nodes.pop(); node && left > 0; node = nodes.pop())
-    for (const key of Object.keys(node)) {
-      const value = node[key];
-      if (typeof value === "object" && value !== null) nodes.push(value as Record<string, unknown>);
-      else if (typeof value === "string" && texts.has(value)) {
-        node[key] = texts.get(value);
-        left--;
-      }
+  let looks = MOST_VALUES;
+  const nodes: Node[] = [holder];
+  const look = (node: Node, key: string | number): boolean => {
+    const value = node[key];
+    if (typeof value === "object" && value !== null) nodes.push(value as Node);
+    else if (typeof value === "string" && texts.has(value)) {
+      node[key] = texts.get(value);
+      left--;
     }
+    return --looks > 0 && left > 0;
+  };
+  for (let node = nodes.pop(); node; node = nodes.pop())
+    if (Array.isArray(node)) {
+      for (let i = 0; i < node.length; i++) if (!look(node, i)) return left === 0;
+    } else for (const key in node) if (Object.hasOwn(node, key) && !look(node, key)) return left === 0;
   return left === 0;
 };
 

@@ -202,6 +202,8 @@ export const openStore = ({
     ...["conversations", "messages", "turns", "attachments", "api_keys", "dead_letters", "audit"].map((table) =>
       top(`SELECT max(id) AS n FROM ${table}`),
     ),
+    // Every turn before it is over, so no new one may come before it (store/turns.ts).
+    Number(meta.get("open_from")?.value ?? 0) - 1,
   );
   const ids = createIds(now, floor);
   const usage = createUsageStore({ db, write: (op) => committer.write(op) }, today);

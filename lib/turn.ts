@@ -95,7 +95,7 @@ export type Turn = {
   /** Text that waits for the next batch, and its bound so that one long turn is written before the timer. */
   unlogged: string;
   usage: Usage | undefined;
-  /** A new array with each attempt: readers tell by that which files they were sent. */
+  /** Once it has any, a new array with each attempt: readers tell by that which files they were sent. */
   attachments: Attachment[];
   files: number[];
   /** Files on their way to disk; the end waits for them, and so do acks. */

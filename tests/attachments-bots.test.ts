@@ -120,6 +120,17 @@ describe("a picture in the way of v1", () => {
     expect(Buffer.from(await got.arrayBuffer()).equals(PNG)).toBe(true);
   });
 
+  test("with anything in it that is no base64 still reaches a v1 bot as it came, in a frame that is JSON", async () => {
+    // 80 digits hide one more: it does not show in the number of bytes.
+    for (const digits of [78, 79, 80, 81, 100_000, 100_001])
+      for (const end of ["\n", '"', "\\", "\u0001", "==", "=\n", "\\u0041", "é", ""]) {
+        const image = `data:image/png;base64,${"A".repeat(digits)}${end}`;
+        const answer = await admin.call("POST", "/api/chat", { message: "看图", image, target: "plain" });
+        expect(answer.status).toBe(200);
+        expect(plain.chats.at(-1)).toMatchObject({ content: "看图", image });
+      }
+  });
+
   test("reaches a bot that understands files as a file", async () => {
     await admin.call("POST", "/api/chat", { message: "and you?", image: DATA_URL, target: "able" });
     const chat = able.chats.at(-1)!;
@@ -183,6 +194,20 @@ describe("a file of a bot", () => {
     ]);
     expect((await download(gateway.url, body.id, admin)).status).toBe(200);
     expect((await download(gateway.url, body.id, other.token)).status).toBe(404);
+  });
+
+  test("stays in the place it was sent in, large or small", async () => {
+    const file = (name: string, bytes: number) => ({
+      name,
+      mime: "text/plain",
+      data: Buffer.alloc(bytes, name).toString("base64"),
+    });
+    onChat.set("files", (chat, bot) => {
+      bot.write(chat, "first ", { attachments: [file("a.txt", 1_900_000), file("b.txt", 10)] });
+      bot.end(chat, "second", { attachments: [file("c.txt", 1_500_000), file("d.txt", 20)] });
+    });
+    const { reply } = await admin.exchange(await admin.conversation(), "files", { target: "able" });
+    expect((reply.attachments as Attachment[]).map(({ name }) => name)).toEqual(["a.txt", "b.txt", "c.txt", "d.txt"]);
   });
 
   test("for a turn it does not hold, or none, is refused", async () => {

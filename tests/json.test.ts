@@ -43,6 +43,8 @@ describe("a body with long texts", () => {
       `{"a":"${long}`,
       `{"a":"${long}"}}`,
       `{"a":"${long}"} x`,
+      `[["${long}"],[${"0,".repeat(300_000)}0]]`,
+      `[${'{"a":0},'.repeat(60_000)}"${long}"]`,
       `${"[".repeat(500)}"${long}"${"]".repeat(500)}`,
       `[${'"a",'.repeat(20_000)}"${long}"]`,
     ]) {

@@ -59,6 +59,20 @@ describe("which turns are open", () => {
     expect(openIds(again)).toEqual([turn]);
   });
 
+  test("is known also when the clock was set back meanwhile: no turn comes before those that are over", async () => {
+    const dir = await folder();
+    const made = await testStore({ dir });
+    const { conversation } = await made.exchange("admin", "a", "b");
+    await made.store.turns.prune();
+    await made.store.conversations.delete("admin", conversation);
+    made.clock.at += 60_000;
+    await made.store.conversations.sweep(0);
+    await made.stop();
+    const again = await open({ dir, at: Date.now() - DAY });
+    const { turn } = await again.ask("admin", "the next");
+    expect(openIds(again)).toEqual([turn]);
+  });
+
   test("does not depend on messages that were deleted since", async () => {
     const made = await open();
     const { store } = made;

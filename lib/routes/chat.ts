@@ -12,9 +12,8 @@ import type { Ask, Started } from "../turns/starts.ts";
 /** Refused sends: the sentence says when it is free again. */
 export const checkSends = ({ sends, isDraining }: Gate, user: string): void => {
   if (isDraining()) throw new Reject("shutting_down", ERRORS.shutting_down, 5);
-  const waitMs = sends.waitMs(user);
+  const waitMs = sends.take(user);
   if (waitMs > 0) throw new Reject("rate_limited", ERRORS.rate_limited, waitMs / 1000);
-  sends.take(user);
 };
 
 /** The idempotency key with a digest of everything that makes two sends the same send. */

@@ -6,7 +6,7 @@
  */
 import { readCookie, serialiseCookie } from "../auth.ts";
 import type { Gate } from "../gate.ts";
-import type { Call, Route } from "../http.ts";
+import { SMALL_BODY, type Call, type Route } from "../http.ts";
 import { addressKey, createBuckets } from "../limits.ts";
 import { Reject } from "../protocol.ts";
 import { fields, parse, text } from "../shape.ts";
@@ -236,7 +236,10 @@ const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow:
       auth: "none",
       handle: async (call) => {
         throttle(call);
-        const { code, state } = parse(fields({ code: text(1, 4_096), state: text(1, 128) }), await call.body());
+        const { code, state } = parse(
+          fields({ code: text(1, 4_096), state: text(1, 128) }),
+          await call.body(SMALL_BODY),
+        );
         const browser = call.cookies ? browserOf(call, state) : undefined;
         const { user, to } = await arrival(call, "dingtalk", async () =>
           flow.finishInApp("dingtalk", code, state, browser),

@@ -4,7 +4,7 @@
  * What must stay true: the bytes are on disk before the row is committed, the type is what the content is (never what the
  * sender claims), and only the owner (or the bot holding the turn) reads it. Refuses to show HTML or SVG in place.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
@@ -72,14 +72,15 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
   const keepBytes = async (sha: string, bytes: Uint8Array): Promise<void> => {
     const path = pathOf(sha);
     if (existsSync(path)) return;
+    // A name of its own: the same content may be on its way twice.
+    const half = `${path}.${ids.next()}.part`;
     try {
       mkdirSync(join(dir, sha.slice(0, 2)), { recursive: true, mode: 0o700 });
-      // A name of its own: the same content may be on its way twice.
-      const half = `${path}.${ids.next()}.part`;
       if (bytes.length <= AT_ONCE) writeFileSync(half, bytes, { mode: 0o600 });
       else await writeFile(half, bytes, { mode: 0o600 });
       renameSync(half, path);
     } catch (error) {
+      rmSync(half, { force: true }); // a full disk must not get fuller with each try
       log("error", "storage_failed", { error: (error as Error).message });
       throw new Reject("storage_failed");
     }

@@ -266,8 +266,8 @@ DROP INDEX conversations_by_rev;
 INSERT INTO meta (key, value) SELECT 'rev', coalesce(max(rev), 0) FROM conversations;
 `,
   `
--- A turn is over when its reply is there, which carries the last frame's seq: its own row is written once, when it begins
--- (a sixth of what storing a chat cost). Which turns are open is looked for from \`open_from\` on: every one before is over.
+-- A turn is over when its reply is there, which carries the last frame's seq: its own row is not written again at
+-- the end (a sixth of what storing a chat cost). Which turns are open is looked for from open_from on: every one before is over.
 ALTER TABLE messages ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE messages ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
 INSERT INTO meta (key, value) SELECT 'open_from', coalesce(

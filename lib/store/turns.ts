@@ -2,8 +2,9 @@
  * Turns on disk: begun with their question in one write, their text logged in chunks, folded into one message at the end.
  *
  * Owns `turns`; `chunks` are chunks.ts's, inserts into `messages` are messages.ts's. What must stay true: the question and
- * its turn are one commit; the reply is the turn's end, and has the turn's id. Three rows per turn, each written once: the
- * question and the turn when it begins, the reply at the end.
+ * its turn are one commit; the reply is the turn's end, and has the turn's id. Three rows per turn: the question and
+ * the turn when it begins, the reply at the end. The turn's own row is written again only when it goes to another bot or waits,
+ * or is taken without a word.
  */
 import type { Ids } from "../ids.ts";
 import { Reject, type Usage } from "../protocol.ts";
@@ -92,7 +93,7 @@ const TURN = `SELECT t.id, t.user, t.conversation, t.question, iif(m.id IS NULL,
     max(t.seq, coalesce(m.seq, 0)) AS seq, t.client_id, t.client_hash, t.created_at, coalesce(m.updated_at, t.ended_at) AS ended_at
   FROM turns t LEFT JOIN messages m ON m.id = t.id`;
 
-/** Turns looked at in one commit when \`open_from\` moves on: some 3 ms. */
+/** Turns looked at in one commit when `open_from` moves on: some 3 ms. */
 const OPEN_ROWS = 2000;
 
 /** A clientId is remembered this long (docs/protocol.md). */

@@ -55,7 +55,11 @@ export const decodeImage = (image: string): { bytes: Uint8Array; mime: string; p
   if (bytes.length === 0 || !/^[A-Za-z0-9+/_-]+={0,2}\s*$/.test(sample))
     throw new Reject("bad_request", { zh: "image：应为 data URL 或 base64", en: "image: a data URL or base64" });
   const digits = image.length - start - (image.endsWith("==") ? 2 : image.endsWith("=") ? 1 : 0);
-  const plain = bytes.length === Math.floor((digits * 3) / 4) && (!match || /^data:[\w.+/-]*;base64,$/i.test(match[0]));
+  // 4n + 1 digits are no base64, and the one too many could be anything: it would not show in the length.
+  const plain =
+    digits % 4 !== 1 &&
+    bytes.length === Math.floor((digits * 3) / 4) &&
+    (!match || /^data:[\w.+/-]*;base64,$/i.test(match[0]));
   return { bytes, mime: match?.[1] || "image/png", plain };
 };
 

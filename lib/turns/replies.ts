@@ -75,8 +75,10 @@ export const createReplies = (
   const keepFile = (turn: Turn, file: ReplyFile): void => {
     turn.storing ??= new Set();
     const { storing, attempt } = turn;
+    const before = [...storing];
     const stored = storeFile(turn, file)
-      .then((row) => {
+      .then(async (row) => {
+        await Promise.allSettled(before); // a large file takes longer than the small one behind it, and stays before it
         if (turn.attempt !== attempt) return store.attachments.disown({ id: row.id }); // of one that lost
         if (turn.files.includes(row.id)) return undefined; // sent again after a restart
         turn.files = added(turn.files, row.id);
