@@ -123,8 +123,10 @@ export const parseFrame = (json: string, limits: { textChars: number }): BotFram
       return parseReply(raw as Record<string, unknown>);
     case "pong":
       return { type: "pong" };
-    case "ack":
-      return { type: "ack", id: parse(ack, raw).id };
+    case "ack": {
+      const { id } = raw as { id?: unknown }; // one comes with every turn
+      return { type: "ack", id: typeof id === "string" && id !== "" && id.length <= 128 ? id : parse(ack, raw).id };
+    }
     case "event":
       return { type: "event", ...parse(event, raw) };
     case "message":

@@ -60,8 +60,8 @@ export const createBuckets = ({
     if (least) fullAt.delete(least.key);
   };
 
-  const set = (key: string, full: number): void => {
-    if (full <= now()) {
+  const set = (key: string, full: number, at: number): void => {
+    if (full <= at) {
       fullAt.delete(key);
       return;
     }
@@ -79,25 +79,25 @@ export const createBuckets = ({
     return latest;
   };
 
-  /** Milliseconds until `key` may take one; 0: now. Takes nothing. */
-  const waitMs = (key: string): number => {
-    const at = now();
+  const waitFrom = (key: string, at: number): number => {
     const wait = fullFrom(key, at) - at - (burst() - 1) * refillMs();
     return wait > ROUNDING_MS ? wait : 0;
   };
 
   return {
-    waitMs,
+    /** Milliseconds until `key` may take one; 0: now. Takes nothing. */
+    waitMs: (key: string): number => waitFrom(key, now()),
     /** Takes one and returns 0, or takes nothing and returns the milliseconds until one is there. */
     take(key: string): number {
-      const wait = waitMs(key);
-      if (wait === 0) set(key, fullFrom(key, now()) + refillMs());
+      const at = now();
+      const wait = waitFrom(key, at);
+      if (wait === 0) set(key, fullFrom(key, at) + refillMs(), at);
       return wait;
     },
     /** Returns one that was taken: it turned out not to count. */
     giveBack(key: string): void {
       const full = fullAt.get(key);
-      if (full !== undefined) set(key, full - refillMs());
+      if (full !== undefined) set(key, full - refillMs(), now());
     },
     /** Fills the bucket of `key`. */
     forget(key: string): void {

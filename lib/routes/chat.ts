@@ -121,15 +121,17 @@ export const chatRoutes = (gate: Gate): Route[] => {
         sentence ? { zh: sentence, en: sentence } : known,
       );
     }
-    return call.json({
+    const said: Record<string, unknown> = {
       botId: got.botId,
       content: got.content,
       timestamp: got.at,
-      ...keys,
+      turnId: keys.turnId,
+      conversationId: keys.conversationId,
       messageId: keys.turnId,
-      ...(got.attachments.length > 0 && { attachments: got.attachments }),
-      ...(end.state === "cancelled" && { finish: "cancelled" }),
-    });
+    };
+    if (got.attachments.length > 0) said.attachments = got.attachments;
+    if (end.state === "cancelled") said.finish = "cancelled";
+    return call.json(said);
   };
 
   return [
