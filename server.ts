@@ -29,7 +29,7 @@ const serve = async (io: Io, { configPath, port }: ServeOptions): Promise<number
     try {
       first = await firstStart(configPath, { terminal, language });
     } catch (error) {
-      complain(explainStart(error, { folder: dirname(configPath) })[language]);
+      complain((await explainStart(error, { folder: dirname(configPath) }))[language]);
       return EXIT.failed;
     }
     loaded = loadConfig(configPath, env);
@@ -51,7 +51,7 @@ const serve = async (io: Io, { configPath, port }: ServeOptions): Promise<number
     address = await gateway.listen();
   } catch (error) {
     if (first) undoFirstStart(configPath, first);
-    complain(explainStart(error, { port: config.port, host: config.host })[language]);
+    complain((await explainStart(error, { port: config.port, host: config.host }))[language]);
     return EXIT.failed;
   }
   log("info", "listening", { version: VERSION, host: config.host, port: address.port, url: address.url });

@@ -140,7 +140,7 @@ const run = async (context: Context): Promise<number> => {
     await bot.close();
     return code;
   } catch (error) {
-    const { zh, en } = explainStart(error, { port, host: DEFAULTS.host });
+    const { zh, en } = await explainStart(error, { port, host: DEFAULTS.host });
     complain(zh, en);
     return EXIT.failed;
   } finally {

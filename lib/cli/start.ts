@@ -1,4 +1,6 @@
 /** Why the gateway could not start, as one sentence that says what to do. */
+import { isIP } from "node:net";
+import { lookup } from "node:dns/promises";
 import type { Say } from "../protocol.ts";
 
 const codeOf = (error: unknown): string =>
@@ -7,11 +9,25 @@ const codeOf = (error: unknown): string =>
 const sayOf = (error: unknown): Say | undefined =>
   typeof error === "object" && error !== null && "say" in error ? (error.say as Say) : undefined;
 
+const noAddress = (host: string): Say => ({
+  zh: `这台机器没有地址 ${host}；请修改 config.json 的 host`,
+  en: `this machine has no address ${host}; change "host" in config.json`,
+});
+
+/** Whether `host` is a name that stands for no address. Of such a one the runtime says whatever error came before. */
+const isUnknownName = async (host: string): Promise<boolean> => {
+  if (host === "" || isIP(host) !== 0) return false;
+  return lookup(host).then(
+    () => false,
+    () => true,
+  );
+};
+
 /** A sentence for an error of the first start, the store or the socket. What is not known keeps the system's own words. */
-export const explainStart = (
+export const explainStart = async (
   error: unknown,
   { port = 0, host = "", folder = "" }: { port?: number; host?: string; folder?: string },
-): Say => {
+): Promise<Say> => {
   const said = sayOf(error);
   if (said) return said;
   const why = error instanceof Error ? error.message : String(error);
@@ -20,6 +36,7 @@ export const explainStart = (
       zh: `无法在 ${folder} 创建 config.json（${codeOf(error) || why}）；请换一个可写的文件夹，或用 --config 指定`,
       en: `cannot make config.json in ${folder} (${codeOf(error) || why}); use a folder that can be written, or --config`,
     };
+  if (await isUnknownName(host)) return noAddress(host);
   switch (codeOf(error)) {
     case "EADDRINUSE":
       return {
@@ -32,13 +49,7 @@ export const explainStart = (
         en: `not allowed to listen on port ${port}; ports below 1024 need privileges, choose another with --port`,
       };
     case "EADDRNOTAVAIL":
-    case "ENOTFOUND":
-    // What Bun says of a name that stands for no address.
-    case "EINVAL":
-      return {
-        zh: `这台机器没有地址 ${host}；请修改 config.json 的 host`,
-        en: `this machine has no address ${host}; change "host" in config.json`,
-      };
+      return noAddress(host);
     default:
       return { zh: `无法启动：${why}`, en: `cannot start: ${why}` };
   }

@@ -8,8 +8,11 @@ import { cpuOf, memoryOf, pinned, type Peer } from "./peers.ts";
 import type { Row, Work } from "./rows.ts";
 
 const LOAD = join(import.meta.dir, "load.ts");
-/** What the opening left behind is collected by then; what the warm-up said is indexed for search. */
+/** What the opening left behind is collected by then. */
 const SETTLE_MS = 3_000;
+/** A process that uses less than this much of its core has nothing left to do, at the latest after so long. */
+const QUIET = 0.04;
+const QUIET_MS = 30_000;
 
 export type Run = { us: number; result: Result; heldKb: number; peakKb: number };
 export type Start = () => Promise<Peer | undefined>;
@@ -41,6 +44,16 @@ const load = async (peer: Peer, work: Work): Promise<Run> => {
   return { us: ((cpuOf(peer.pid) - cpuBefore) * 1000) / result.units, result, heldKb, peakKb: memoryOf(peer.pid).peak };
 };
 
+/** Until what the warm-up said is indexed for search, so that it is not counted to what comes next. */
+const quiet = async ({ pid }: Peer): Promise<void> => {
+  const deadline = Date.now() + QUIET_MS;
+  while (Date.now() < deadline) {
+    const before = cpuOf(pid);
+    await Bun.sleep(1_000);
+    if ((cpuOf(pid) - before) / 1_000 < QUIET) return;
+  }
+};
+
 /** A smaller one of the same kind, so that compiling is not what is measured. */
 const warmUp = ({ work, warm }: Row): Work => {
   const wide = work.kind === "held" || work.kind === "idle";
@@ -63,7 +76,7 @@ export const measure = async (
       try {
         if (row.first) await load(peer, row.first);
         if (!row.cold && row.work.kind !== "catchup") await load(peer, warmUp(row));
-        if (row.work.kind === "paced") await Bun.sleep(SETTLE_MS);
+        if (row.work.kind === "paced" || row.work.kind === "burst") await quiet(peer);
         const run = await load(peer, row.work);
         runs.set(peer.name, [...(runs.get(peer.name) ?? []), run]);
       } finally {

@@ -145,8 +145,8 @@ export const LIMITS: readonly Patch[] = [
     id: "B6",
     breaks: "each connection that left keeps a hundred numbers",
     file: "lib/serve.ts",
-    old: "      if (!left) addresses.leave(key);\n",
-    new: "      const kept = ((globalThis as unknown as Record<string, unknown[]>).kept ??= []);\n      kept.push(new Array(100).fill(0));\n      if (!left) addresses.leave(key);\n",
+    old: "      addresses.leave(key);\n",
+    new: "      const kept = ((globalThis as unknown as Record<string, unknown[]>).kept ??= []);\n      kept.push(new Array(100).fill(0));\n      addresses.leave(key);\n",
     test: ["tests/chaos/crowd.test.ts", "a thousand bots and five thousand streams at once"],
   },
   {
