@@ -2,7 +2,7 @@
  * JSON in which long ASCII texts stand: pictures as base64, megabytes of them beside a few words.
  *
  * The runtime keeps a text in one byte per character until a single one needs two, and then all of it takes two: 看图 beside
- * a picture made the whole body wide, and making a frame of it took 36 ms for 4 MB instead of 1 (docs/benchmarks.md). So a long
+ * a picture made the whole body wide, and making a frame of it took 125 ms for 14 MB instead of 1 (docs/benchmarks.md). So a long
  * text is read and written by itself, and what is around it apart. What must stay true: `parseJson` gives what JSON.parse
  * would give of the same bytes, or throws where that throws.
  */

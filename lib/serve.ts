@@ -86,7 +86,7 @@ const STAYS_UNCOUNTED = (): void => {};
 export const createEntrance = ({ config, log, now }: { config: () => Config; log: Log; now: () => number }) => {
   const addresses = createCounter({ most: () => config().limits.connectionsPerAddress || Infinity });
   const descriptors = createDescriptors(now);
-  /** The way out of each address, one for all who came from it: of each stream's own it would be 0.15 kB. */
+  /** The way out of each address, one for all who came from it: a held stream has none of its own. */
   const ways = new Map<string, () => void>();
   let crowded = 0;
   return ({ address, countsAddress }: Pick<Call, "address" | "countsAddress">): (() => void) => {

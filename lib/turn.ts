@@ -114,7 +114,7 @@ export type Turn = {
   waiters: ((end: TurnEnd) => void)[] | undefined;
 };
 
-/** The list of a turn that has nothing in it, which is nearly every one: three of its own took 0.2 kB of each held stream. */
+/** The list of a turn that has nothing in it, which is nearly every one. */
 export const NONE: never[] = [];
 Object.freeze(NONE);
 

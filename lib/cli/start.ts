@@ -49,6 +49,7 @@ export const explainStart = async (
         en: `not allowed to listen on port ${port}; ports below 1024 need privileges, choose another with --port`,
       };
     case "EADDRNOTAVAIL":
+    case "EINVAL": // a link-local address without its scope
       return noAddress(host);
     default:
       return { zh: `无法启动：${why}`, en: `cannot start: ${why}` };

@@ -22,7 +22,7 @@ export type Committer = {
 };
 
 /**
- * A commit begins about so long after the last one began, at the soonest (66.6 µs of CPU per chat in the median of 12 rounds;
+ * A commit begins about so long after the last one began, at the soonest (66.6 µs of CPU per chat in the least of 12 rounds;
  * 71.7 with 2 ms, 69.0 with none). A single send never waits; in a rush, where there is always
  * a commit in the last WINDOW_MS, one holds more writes, and a commit costs 170 to 340 µs whatever is in it
  * (ten pages and more into the WAL, 9 µs each).

@@ -93,7 +93,7 @@ const TURN = `SELECT t.id, t.user, t.conversation, t.question, iif(m.id IS NULL,
     max(t.seq, coalesce(m.seq, 0)) AS seq, t.client_id, t.client_hash, t.created_at, coalesce(m.updated_at, t.ended_at) AS ended_at
   FROM turns t LEFT JOIN messages m ON m.id = t.id`;
 
-/** Turns looked at in one commit when `open_from` moves on: some 3 ms. */
+/** Turns looked at in one commit when `open_from` moves on. */
 const OPEN_ROWS = 2000;
 
 /** A clientId is remembered this long (docs/protocol.md). */

@@ -13,7 +13,7 @@ export type Row = {
   work: Work;
   /** Units before measuring, where a quarter of them is not enough: our code is longer than bare's, and compiled later. */
   warm?: number;
-  /** Done before that: at six thousand chunks a second compiling would still go on after a minute of the row's own work. */
+  /** Done before that: at six thousand chunks a second compiling would go on for 40 s of the row's own work. */
   first?: Work;
   /** What is compared, from one run of a peer. */
   value: (run: Run) => number;
