@@ -41,7 +41,6 @@ import { createEntrance, serve, urlOf } from "./serve.ts";
 import { openStore } from "./store.ts";
 import { createStreams } from "./streams.ts";
 import { createSync } from "./sync.ts";
-import { createTidying } from "./tidy.ts";
 import { createTurns, type Turns } from "./turns.ts";
 
 /** A request that waits for an answer is looked after every 5 s, so this many seconds of silence are enough. */
@@ -232,14 +231,12 @@ export const createGateway = async ({
   // ── clocks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   const indexing = createIndexing(store);
-  const tidy = createTidying(() => store.stats().writes);
   const clocks = createClocks(
     {
       second: () => {
         bots.sweep();
         turns.sweep();
         sessions.refreshKeys();
-        tidy();
         const pass = indexing.beat();
         return pass ? { search: pass } : {};
       },

@@ -26,7 +26,7 @@ const FLOORS: [name: string, pattern: RegExp][] = [
   ["turns", /^lib\/(turns|inbox|sync|turns\/.*)(\.ts)?$/],
   [
     "cli, routes",
-    /^lib\/(routes\/.*|cli|cli\/.*|demo|demo\/.*|openai\/.*|models\/.*|gateway|gate|http|assets|banner|export|serve|clocks|hear|indexing|tidy|request|overview)(\.ts)?$/,
+    /^lib\/(routes\/.*|cli|cli\/.*|demo|demo\/.*|openai\/.*|models\/.*|gateway|gate|http|assets|banner|export|serve|clocks|hear|indexing|request|overview)(\.ts)?$/,
   ],
   ["server", /^server\.ts$/],
 ];

@@ -14,7 +14,8 @@ const SETTLE_MS = 3_000;
 const QUIET = 0.04;
 const QUIET_MS = 30_000;
 
-export type Run = { us: number; result: Result; heldKb: number; peakKb: number };
+/** `later`: µs of CPU per unit that came after the last answer, until the process was quiet (chats: they are indexed for search). */
+export type Run = { us: number; later: number; result: Result; heldKb: number; peakKb: number };
 export type Start = () => Promise<Peer | undefined>;
 
 const load = async (peer: Peer, work: Work): Promise<Run> => {
@@ -41,7 +42,13 @@ const load = async (peer: Peer, work: Work): Promise<Run> => {
   const heldKb = few && many ? (many[1] - few[1]) / (many[0] - few[0]) : 0;
   const result = JSON.parse(text.trim().split("\n").at(-1)!) as Result;
   if (result.errors > 0) throw new Error(`${peer.name}: ${result.errors} errors in ${work.kind}`);
-  return { us: ((cpuOf(peer.pid) - cpuBefore) * 1000) / result.units, result, heldKb, peakKb: memoryOf(peer.pid).peak };
+  return {
+    us: ((cpuOf(peer.pid) - cpuBefore) * 1000) / result.units,
+    later: 0,
+    result,
+    heldKb,
+    peakKb: memoryOf(peer.pid).peak,
+  };
 };
 
 /** Until what the warm-up said is indexed for search, so that it is not counted to what comes next. */
@@ -74,10 +81,16 @@ export const measure = async (
       const peer = await start();
       if (!peer) continue;
       try {
-        if (row.first) await load(peer, row.first);
+        for (const work of row.first ?? []) await load(peer, work);
         if (!row.cold && row.work.kind !== "catchup") await load(peer, warmUp(row));
-        if (row.work.kind === "paced" || row.work.kind === "burst") await quiet(peer);
+        const { kind } = row.work;
+        if (kind === "chat" || kind === "paced" || kind === "burst") await quiet(peer);
         const run = await load(peer, row.work);
+        if (kind === "chat") {
+          const before = cpuOf(peer.pid);
+          await quiet(peer);
+          run.later = ((cpuOf(peer.pid) - before) * 1000) / run.result.units;
+        }
         runs.set(peer.name, [...(runs.get(peer.name) ?? []), run]);
       } finally {
         await peer.stop();

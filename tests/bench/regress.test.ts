@@ -10,9 +10,12 @@ import { ROWS } from "./rows.ts";
 
 const ROUNDS = 3;
 const ROOM = 1.25;
+const MOST_WARM = 40_000;
 
 for (const name of ["chat", "burst"]) {
-  const row = ROWS.find((one) => one.name === name)!;
+  const whole = ROWS.find((one) => one.name === name)!;
+  // A warm-up as long as the bench gives would take half a minute of every test run.
+  const row = { ...whole, warm: Math.min(whole.warm!, MOST_WARM) };
   const guarded = row.today ?? row.budget!;
   test(`CPU per ${name === "chat" ? "chat" : "chunk"} is at most ${ROOM} × ${guarded} of bare's`, async () => {
     const built = await Bun.file(join(import.meta.dir, "../../dist/nexus")).exists();

@@ -62,6 +62,8 @@ const tell = (row: Row, runs: Map<string, Run[]>): void => {
   const spread = Math.max(...own) / Math.min(...own);
   const base = values(peer).length > 0 ? median(values(peer)) : undefined;
   const ratio = base === undefined ? undefined : median(own) / base;
+  // Peers take turns, so those of one round stand beside each other.
+  const each = base === undefined ? own.map(number) : own.map((value, i) => (value / values(peer)[i]!).toFixed(2));
   if (row.budget !== undefined && ratio !== undefined && ratio > row.budget)
     over.push(`${row.name} ${ratio.toFixed(2)} > ${row.budget}`);
   say(
@@ -72,19 +74,36 @@ const tell = (row: Row, runs: Map<string, Run[]>): void => {
       number(median(own)),
       ratio === undefined ? "" : ratio.toFixed(2),
       row.budget === undefined ? "" : String(row.budget),
+      each.join(" "),
       runs.has("v1") && base !== undefined ? (median(values("v1")) / base).toFixed(1) : "",
       `${spread.toFixed(2)}${spread > NOISY ? " noisy" : ""}`,
     ),
   );
+  if (row.work.kind === "chat") {
+    const whole = (name: string): number => median(runs.get(name)!.map(({ us, later }) => us + later));
+    const cost = [whole(peer), whole(mine)] as const;
+    say(
+      cells(
+        `${row.name}, indexed`,
+        "the same with what follows: µs CPU until search has it",
+        ...cost.map(number),
+        (cost[1] / cost[0]).toFixed(2),
+        "",
+        "",
+        "",
+        "",
+      ),
+    );
+  }
   if (row.work.kind === "paced") {
     const last = runs.get(mine)!.at(-1)!;
     const before = last.result.before?.map((ms) => ms.toFixed(2)).join(" / ");
     const beside = before === undefined ? delaysOf(runs.get(peer)?.at(-1)) : `before it: ${before}`;
-    say(cells(`${row.name}, delay`, "ms p50 / p99 / longest", beside, delaysOf(last), "", "", "", ""));
+    say(cells(`${row.name}, delay`, "ms p50 / p99 / longest", beside, delaysOf(last), "", "", "", "", ""));
   }
   const client = Math.max(...runs.get(mine)!.map(({ result }) => (result.clientCpuMs / result.ms) * 100));
   if (client > 90)
-    say(cells(`${row.name}, load`, "% of its core that the load used", "", client.toFixed(0), "", "", "", ""));
+    say(cells(`${row.name}, load`, "% of its core that the load used", "", client.toFixed(0), "", "", "", "", ""));
 };
 
 const startTimes = async (): Promise<number[]> => {
@@ -98,8 +117,8 @@ const startTimes = async (): Promise<number[]> => {
   return times;
 };
 
-say(cells("row", "unit", "bare", "ours", "ratio", "budget", "v1 ratio", "spread"));
-say("|---|---|---|---|---|---|---|---|");
+say(cells("row", "unit", "bare", "ours", "ratio", "budget", "each round", "v1 ratio", "spread"));
+say("|---|---|---|---|---|---|---|---|---|");
 for (const row of ROWS) {
   if (only ? !only.includes(row.name) : quick && row.budget === undefined) continue;
   const runs = await measure(row, peersOf(row), rounds, progress(row));
@@ -118,6 +137,7 @@ if (hasBinary && !quick && (!only || only.includes("start"))) {
       number(median(times)),
       "",
       `${START_BUDGET} ms`,
+      times.map(number).join(" "),
       "",
       spread,
     ),
