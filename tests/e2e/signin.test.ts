@@ -19,6 +19,7 @@ import {
   textOf,
   violations,
   until,
+  waitFor,
 } from "./rig.ts";
 
 let browser: Browser;
@@ -105,7 +106,8 @@ test.each([
   expect(me.user).toMatchObject({ username, displayName: name });
   await send(page, "在吗");
   await finished(page);
-  expect(await textOf(page, ".msg.bot")).toContain(username);
+  // The first answer of a cold page waits for what draws it.
+  await waitFor(page, `document.querySelector(".msg.bot").textContent.includes(${JSON.stringify(username)})`);
   expect(watch.foreign.filter((url) => !url.startsWith(vendor))).toEqual([]);
   expect(watch.errors).toEqual([]);
   expect(await violations(page, watch)).toEqual([]);
