@@ -10,6 +10,21 @@ import { api, BOT_TOKEN, ROOT, startProcess, tempDir, until, v2Bot, within, type
 import { upload } from "../harness/files.ts";
 import { person, type Person } from "../harness/person.ts";
 
+/** All of a conversation that is not being written, oldest first; a fast machine stores more in a second than one page holds. */
+const contentsOf = async (admin: Person, id: string): Promise<string[]> => {
+  const all: string[] = [];
+  let query = "?limit=200";
+  for (;;) {
+    const { body } = await admin.call<{ messages: { content: string; state: string }[]; next?: string }>(
+      "GET",
+      `/api/conversations/${id}/messages${query}`,
+    );
+    all.unshift(...body.messages.filter(({ state }) => state !== "streaming").map(({ content }) => content));
+    if (!body.next) return all;
+    query = `?limit=200&before=${body.next}`;
+  }
+};
+
 const isRoot = process.getuid?.() === 0;
 const NOBODY = 65_534;
 const SERVER = [process.execPath, join(ROOT, "server.ts")];
@@ -83,19 +98,7 @@ test("a full disk: storage_failed, no crash, nothing accepted that is not stored
     await until(async () => (await send(`after ${"x".repeat(100)}`)) === 202, 10_000, "a send to be stored again");
     await within(Promise.all(asked), 15_000, "the answers that waited for room");
     // Ends that could not be stored are, within their retry; a question that was refused was never asked.
-    const contents = async (): Promise<string[]> => {
-      const all: string[] = [];
-      let query = "?limit=200";
-      for (;;) {
-        const { body } = await admin.call<{ messages: { content: string; state: string }[]; next?: string }>(
-          "GET",
-          `/api/conversations/${id}/messages${query}`,
-        );
-        all.unshift(...body.messages.filter(({ state }) => state !== "streaming").map(({ content }) => content));
-        if (!body.next) return all;
-        query = `?limit=200&before=${body.next}`;
-      }
-    };
+    const contents = (): Promise<string[]> => contentsOf(admin, id);
     const wanted = [...accepted.values()].flatMap((content) => [content, `echo: ${content}`]).sort();
     const stored = await until(
       async () => {
@@ -175,10 +178,8 @@ test(`kill -9 at any moment, ${ROUNDS} times: every accepted message is in the h
   const unknown: { clientId: string; content: string; conversation: string }[] = [];
   let token = "";
 
-  const contents = async (admin: Person, id: string): Promise<string[]> =>
-    (await admin.messages(id, "?limit=200")).filter(({ state }) => state !== "streaming").map(({ content }) => content);
   const check = async (admin: Person, id: string): Promise<void> => {
-    const stored = await contents(admin, id);
+    const stored = await contentsOf(admin, id);
     const missing = [...(accepted.get(id) ?? []), ...(shown.get(id) ?? [])].filter(
       (content) => !stored.includes(content),
     );
