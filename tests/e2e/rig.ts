@@ -138,12 +138,14 @@ export const waitFor = async (page: Page, expression: string, ms = 10_000): Prom
 };
 
 /** Waits until this many answers stand there and none is being written. */
-export const finished = (page: Page, count = 1, ms = 10_000): Promise<void> =>
-  waitFor(
+export const finished = async (page: Page, count = 1, ms = 10_000): Promise<void> => {
+  await waitFor(
     page,
     `document.querySelectorAll(".msg.bot:not([data-state=streaming])").length >= ${count} && !document.querySelector(".msg.bot[data-state=streaming]")`,
     ms,
   );
+  await sleep(50); // its text is drawn with the next frames
+};
 
 /** Text of an element. */
 export const textOf = (page: Page, selector: string): Promise<string> =>
