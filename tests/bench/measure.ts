@@ -12,6 +12,8 @@ const LOAD = join(import.meta.dir, "load.ts");
 const SETTLE_MS = 3_000;
 /** A process that uses less than this much of its core has nothing left to do, at the latest after so long. */
 const QUIET = 0.04;
+/** So many of them in a row: search is indexed up to two seconds after a rush (lib/indexing.ts). */
+const QUIET_SECONDS = 3;
 const QUIET_MS = 30_000;
 
 /** `later`: µs of CPU per unit that came after the last answer, until the process was quiet (chats: they are indexed for search). */
@@ -54,10 +56,10 @@ const load = async (peer: Peer, work: Work): Promise<Run> => {
 /** Until what the warm-up said is indexed for search, so that it is not counted to what comes next. */
 const quiet = async ({ pid }: Peer): Promise<void> => {
   const deadline = Date.now() + QUIET_MS;
-  while (Date.now() < deadline) {
+  for (let still = 0; still < QUIET_SECONDS && Date.now() < deadline;) {
     const before = cpuOf(pid);
     await Bun.sleep(1_000);
-    if ((cpuOf(pid) - before) / 1_000 < QUIET) return;
+    still = (cpuOf(pid) - before) / 1_000 < QUIET ? still + 1 : 0;
   }
 };
 

@@ -9,21 +9,11 @@ import { join } from "node:path";
 import { api, BOT_TOKEN, ROOT, startProcess, tempDir, until, v2Bot, within, type RunningProcess } from "../harness.ts";
 import { upload } from "../harness/files.ts";
 import { person, type Person } from "../harness/person.ts";
+import { messagesOf } from "./storm.ts";
 
-/** All of a conversation that is not being written, oldest first; a fast machine stores more in a second than one page holds. */
-const contentsOf = async (admin: Person, id: string): Promise<string[]> => {
-  const all: string[] = [];
-  let query = "?limit=200";
-  for (;;) {
-    const { body } = await admin.call<{ messages: { content: string; state: string }[]; next?: string }>(
-      "GET",
-      `/api/conversations/${id}/messages${query}`,
-    );
-    all.unshift(...body.messages.filter(({ state }) => state !== "streaming").map(({ content }) => content));
-    if (!body.next) return all;
-    query = `?limit=200&before=${body.next}`;
-  }
-};
+/** What stands in a conversation and is not being written, oldest first. */
+const contentsOf = async (url: string, admin: Person, id: string): Promise<string[]> =>
+  (await messagesOf(url, admin.token, id)).filter(({ state }) => state !== "streaming").map(({ content }) => content);
 
 const isRoot = process.getuid?.() === 0;
 const NOBODY = 65_534;
@@ -98,11 +88,10 @@ test("a full disk: storage_failed, no crash, nothing accepted that is not stored
     await until(async () => (await send(`after ${"x".repeat(100)}`)) === 202, 10_000, "a send to be stored again");
     await within(Promise.all(asked), 15_000, "the answers that waited for room");
     // Ends that could not be stored are, within their retry; a question that was refused was never asked.
-    const contents = (): Promise<string[]> => contentsOf(admin, id);
     const wanted = [...accepted.values()].flatMap((content) => [content, `echo: ${content}`]).sort();
     const stored = await until(
       async () => {
-        const all = await contents();
+        const all = await contentsOf(run.url, admin, id);
         return all.length >= wanted.length && all;
       },
       15_000,
@@ -178,8 +167,8 @@ test(`kill -9 at any moment, ${ROUNDS} times: every accepted message is in the h
   const unknown: { clientId: string; content: string; conversation: string }[] = [];
   let token = "";
 
-  const check = async (admin: Person, id: string): Promise<void> => {
-    const stored = await contentsOf(admin, id);
+  const check = async (url: string, admin: Person, id: string): Promise<void> => {
+    const stored = await contentsOf(url, admin, id);
     const missing = [...(accepted.get(id) ?? []), ...(shown.get(id) ?? [])].filter(
       (content) => !stored.includes(content),
     );
@@ -196,12 +185,12 @@ test(`kill -9 at any moment, ${ROUNDS} times: every accepted message is in the h
       const run = await startProcess({ cwd: folder.path, config });
       const admin = token === "" ? await person(run.url) : await personWith(run.url, token);
       token = admin.token;
-      if (conversation !== "") await check(admin, conversation);
+      if (conversation !== "") await check(run.url, admin, conversation);
       // What was cut is sent again, as a page would: the same clientId is the same message.
       for (const { clientId, content, conversation: id } of unknown.splice(0)) {
         const again = await admin.send(id, content, { clientId });
         if (again.status === 202) accepted.get(id)!.add(content);
-        await check(admin, id);
+        await check(run.url, admin, id);
       }
       conversation = await admin.conversation();
       accepted.set(conversation, new Set());
@@ -237,7 +226,7 @@ test(`kill -9 at any moment, ${ROUNDS} times: every accepted message is in the h
     }
     const run = await startProcess({ cwd: folder.path, config });
     const admin = await personWith(run.url, token);
-    for (const id of accepted.keys()) await check(admin, id);
+    for (const id of accepted.keys()) await check(run.url, admin, id);
     const total = [...accepted.values()].reduce((sum, set) => sum + set.size, 0);
     console.log(`${sent} sent, ${total} accepted, all there`);
     expect(total).toBeGreaterThan(ROUNDS);

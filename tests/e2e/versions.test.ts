@@ -127,12 +127,12 @@ test("the picture of the person stands beside their name", async () => {
   );
   await page.reload();
   await waitFor(page, `document.querySelector(".gear img")?.naturalWidth > 0`);
-  // Asked until it is so: the stream above ends at once, and the page draws the row again with each that it opens.
+  // Asked until it is so: read once, it failed now and then.
   await waitFor(
     page,
     `((box) => box && box.width === 24 && box.height === 24)(document.querySelector(".gear img")?.getBoundingClientRect())`,
   );
-  await waitFor(page, `document.querySelector(".gear").textContent === "管理员"`);
+  await waitFor(page, `document.querySelector(".gear")?.textContent === "管理员"`);
   await context.close();
 });
 
