@@ -27,6 +27,9 @@ export type Sse = {
   /** Called once, when it is closed: gives back what was counted for it. */
   release: () => void;
   owner: Owner;
+  /** Of all streams, before and after it came; streams.ts's. */
+  older: Sse | undefined;
+  newer: Sse | undefined;
   controller: DirectController | undefined;
   resolve: (() => void) | undefined;
   /** Waiting while the reader is full, or before the response has begun. */
@@ -83,6 +86,8 @@ export const sseFields = (init: SseInit): Sse => ({
   access: init.access,
   release: init.release,
   owner: init.owner,
+  older: undefined,
+  newer: undefined,
   controller: undefined,
   resolve: undefined,
   queue: EMPTY,

@@ -110,6 +110,8 @@ export type Turn = {
   ending: TurnEnd | undefined;
   /** Stored: readers may be told. */
   ended: TurnEnd | undefined;
+  /** Its readers: the first of a list that streams.ts alone writes. */
+  readers: object | undefined;
   /** Who waits for the end; see whenEnded. */
   waiters: ((end: TurnEnd) => void)[] | undefined;
 };

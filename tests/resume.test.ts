@@ -3,7 +3,7 @@ import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { Reject } from "../lib/protocol.ts";
-import { BOT_TOKEN, rawSocket, tempDir, until, within } from "./harness.ts";
+import { api, BOT_TOKEN, rawSocket, readSse, tempDir, until, within } from "./harness.ts";
 import { createRigs, type Rig, type Said, shown } from "./harness/rig.ts";
 
 const rigs = createRigs();
@@ -447,6 +447,29 @@ describe("a gateway that starts again", () => {
     const chat = await other.waitFor("chat");
     other.end(chat, "another answer");
     expect(shown(await ahead.all())).toBe("another answer"); // and not that answer from its fifth character on
+  });
+
+  test("gives what a key asked that is made for some bots to no other one, asked or still waiting", async () => {
+    const { first, restart } = await lives();
+    const bot = await first.v2("a", { maxConcurrency: 1 }, { ...hold, ack: false });
+    await first.v2("b", {}, hold);
+    const me = await first.person();
+    const made = await me<{ key: string }>("POST", "/api/keys", { name: "k", bots: ["a"] });
+    const script = api(first.url, made.body.key);
+    const asked = await readSse<Said>(await script.stream("/api/chat/stream", { message: "asked" }));
+    const waits = await readSse<Said>(await script.stream("/api/chat/stream", { message: "waits" }));
+    await bot.waitFor("chat");
+    await waits.find(({ kind }) => kind === "queued");
+    const { turnId } = (await asked.find(({ type }) => type === "start")).data;
+    const second = await restart();
+    const other = await second.v2("b", {}, hold);
+    second.later(11_000);
+    const end = await (await (await second.person()).resume(turnId!)).all(); // nobody else may have it
+    expect(end.at(-1)?.data).toMatchObject({ type: "error", code: "bot_disconnected" });
+    const back = await second.v2("a", {}, hold);
+    back.end(await back.waitFor("chat", ({ content }) => content === "waits"));
+    await second.quiet();
+    expect(other.chats).toHaveLength(0);
   });
 
   test("lists as pending what was accepted, also by an event or text alone, and nothing that is over", async () => {

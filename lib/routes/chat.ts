@@ -61,6 +61,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
       attachments: store.attachments.ofMessage(row.id),
       activity: undefined,
       ended: end,
+      readers: undefined,
       content: message.content,
       at: message.updated_at,
     } as Readable & Finished;

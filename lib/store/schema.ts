@@ -274,4 +274,8 @@ INSERT INTO meta (key, value) SELECT 'open_from', coalesce(
   (SELECT min(id) FROM turns WHERE ended_at IS NULL), (SELECT max(id) + 1 FROM turns), 0);
 DROP INDEX turns_open;
 `,
+  `
+-- Bots the API key was made for that asked, as JSON; null: whoever the person may use. It holds over a restart too.
+ALTER TABLE turns ADD COLUMN only_bots TEXT;
+`,
 ];

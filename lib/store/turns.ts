@@ -26,6 +26,7 @@ export type TurnRow = {
   proto: number;
   target: string | null;
   pool: string;
+  only_bots: string | null;
   source: string;
   text: string | null;
   state: string;
@@ -51,6 +52,8 @@ export type BeginTurn = {
   proto: number;
   target: string | null;
   pool: string;
+  /** Bots the caller may use, where that is less than what the user may. */
+  only: ReadonlySet<string> | null;
   source: string;
   /** As the person wrote it. */
   content: string;
@@ -88,7 +91,7 @@ export type EndTurn = {
 
 /** A turn as it is now: what its reply says of it, once that is there, stands above its own row. */
 const TURN = `SELECT t.id, t.user, t.conversation, t.question, iif(m.id IS NULL, t.bot, m.bot) AS bot,
-    iif(m.id IS NULL, t.bot_name, m.bot_name) AS bot_name, t.instance, t.proto, t.target, t.pool, t.source, t.text,
+    iif(m.id IS NULL, t.bot_name, m.bot_name) AS bot_name, t.instance, t.proto, t.target, t.pool, t.only_bots, t.source, t.text,
     coalesce(m.state, t.state) AS state, t.attempt, max(t.generation, coalesce(m.generation, 0)) AS generation,
     max(t.seq, coalesce(m.seq, 0)) AS seq, t.client_id, t.client_hash, t.created_at, coalesce(m.updated_at, t.ended_at) AS ended_at
   FROM turns t LEFT JOIN messages m ON m.id = t.id`;
@@ -121,9 +124,9 @@ export const createTurnStore = ({
   const forgetClient = db.prepare("UPDATE turns SET client_id = NULL WHERE id = ?");
   const byId = db.prepare<TurnRow, [number]>(`${TURN} WHERE t.id = ?`);
   const insertTurn = db.prepare(
-    `INSERT INTO turns (id, user, conversation, question, bot, bot_name, instance, proto, target, pool, source, text, state,
+    `INSERT INTO turns (id, user, conversation, question, bot, bot_name, instance, proto, target, pool, only_bots, source, text, state,
        attempt, client_id, client_hash, created_at)
-     VALUES ($id, $user, $conversation, $question, $bot, $botName, $instance, $proto, $target, $pool, $source, $text, $state,
+     VALUES ($id, $user, $conversation, $question, $bot, $botName, $instance, $proto, $target, $pool, $onlyBots, $source, $text, $state,
        $attempt, $clientId, $clientHash, $at)`,
   );
   const insertThread = db.prepare(
@@ -258,6 +261,7 @@ export const createTurnStore = ({
           attempt: begin.proto === 0 ? 0 : 1,
           target: begin.target,
           pool: begin.pool,
+          onlyBots: begin.only && JSON.stringify([...begin.only]),
           source: begin.source,
           text: begin.text,
           clientId: begin.client?.id ?? null,

@@ -31,6 +31,7 @@ export type Readable = Pick<
   | "attachments"
   | "activity"
   | "ended"
+  | "readers"
 >;
 
 /** How a reader of one kind is told what happens. An empty text: nothing. */
@@ -61,6 +62,9 @@ export type TurnReader = Sse & {
   filesSent: number;
 };
 
+/** The first of its readers; nearly every turn has one. */
+export const readersOf = (turn: Readable): TurnReader | undefined => turn.readers as TurnReader | undefined;
+
 /**
  * A reader that nothing was sent to yet, which holds `after`. In one literal, with the fields of sseFields written again: spread
  * into another object they took a second piece of memory for each held stream.
@@ -71,7 +75,6 @@ export const newTurnReader = (
   dialect: Dialect,
   lang: "zh" | "en",
   after: After | undefined,
-  next: TurnReader | undefined,
 ): TurnReader => ({
   type: "direct",
   pull,
@@ -80,6 +83,8 @@ export const newTurnReader = (
   access: init.access,
   release: init.release,
   owner: init.owner,
+  older: undefined,
+  newer: undefined,
   controller: undefined,
   resolve: undefined,
   queue: EMPTY,
@@ -91,7 +96,7 @@ export const newTurnReader = (
   endsAt: init.endsAt,
   closed: false,
   lang,
-  next,
+  next: readersOf(turn),
   greeted: after === undefined,
   dialect,
   turn,

@@ -23,7 +23,12 @@ export const recoverTurns = (
     const content = row.text ?? question?.content ?? "";
     const turn = blankTurn(
       { user: row.user, message: content, source: row.source as ChatSource },
-      { target: row.target ?? undefined, pool: row.pool, sticky: row.bot ?? undefined, only: undefined },
+      {
+        target: row.target ?? undefined,
+        pool: row.pool,
+        sticky: row.bot ?? undefined,
+        only: row.only_bots === null ? undefined : new Set(JSON.parse(row.only_bots) as string[]),
+      },
       content,
       now(),
     );

@@ -84,9 +84,13 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
     visible: 0,
     ending: undefined,
     ended: undefined,
+    readers: undefined,
     waiters: undefined,
   };
 };
+
+/** The caller may use this bot, as far as the caller is less than the user. */
+const allows = ({ onlyBots }: Ask, id: string): boolean => !onlyBots || onlyBots.has(id);
 
 /** An open turn (`again`: this clientId started it before), or the row of one that is over. */
 export type Started = { turn: Turn; again: boolean } | { row: TurnRow };
@@ -97,7 +101,7 @@ export const createStarts = (
 ) => {
   /** The bot named by `target` or by a mention, and the text that is left. Rejects `bot_not_found`. */
   const whom = (ask: Ask): { target: string | undefined; text: string } => {
-    const allowed = (id: string): boolean => bots().mayUse(ask.user, id) && (!ask.onlyBots || ask.onlyBots.has(id));
+    const allowed = (id: string): boolean => bots().mayUse(ask.user, id) && allows(ask, id);
     if (ask.target !== undefined) {
       if (!allowed(ask.target) || !bots().isOnline(ask.target)) throw new Reject("bot_not_found");
       return { target: ask.target, text: ask.message };
@@ -192,12 +196,19 @@ export const createStarts = (
       const begin: BeginTurn = {
         user: ask.user,
         // A queued turn without a bot lives in the default conversation of whoever would get it.
-        bot: turn.botId ?? target ?? bots().list(ask.user)[0]?.id ?? null,
+        bot:
+          turn.botId ??
+          target ??
+          bots()
+            .list(ask.user)
+            .find(({ id }) => allows(ask, id))?.id ??
+          null,
         botName: turn.botName ?? null,
         instance: turn.instance,
         proto: turn.proto,
         target: target ?? null,
         pool: wanted.pool,
+        only: wanted.only ?? null,
         source: ask.source,
         content: ask.message,
         text: text === ask.message ? null : text,

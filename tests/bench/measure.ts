@@ -8,8 +8,11 @@ import { cpuOf, memoryOf, pinned, type Peer } from "./peers.ts";
 import type { Row, Work } from "./rows.ts";
 
 const LOAD = join(import.meta.dir, "load.ts");
-/** What the opening left behind is collected by then. */
-const SETTLE_MS = 3_000;
+/**
+ * What the opening left behind is collected by then: the runtime does that when it has been quiet for some 5 to 12 s, and until
+ * then a held stream of ours takes 6 to 8 kB instead of 4.4, by chance.
+ */
+const SETTLE_MS = 20_000;
 /** A process that uses less than this much of its core has nothing left to do, at the latest after so long. */
 const QUIET = 0.04;
 /** So many of them in a row: search is indexed up to two seconds after a rush (lib/indexing.ts). */
@@ -20,7 +23,7 @@ const QUIET_MS = 30_000;
 export type Run = { us: number; later: number; result: Result; heldKb: number; peakKb: number };
 export type Start = () => Promise<Peer | undefined>;
 
-const load = async (peer: Peer, work: Work): Promise<Run> => {
+const load = async (peer: Peer, work: Work, settleMs = 0): Promise<Run> => {
   const job: Job = { ...work, port: peer.port, token: peer.token, botToken: peer.botToken, v2: peer.v2 };
   const cpuBefore = cpuOf(peer.pid);
   const child = Bun.spawn(pinned(1, [process.execPath, LOAD, JSON.stringify(job)]), {
@@ -35,7 +38,7 @@ const load = async (peer: Peer, work: Work): Promise<Run> => {
     text += part;
     const said = [...text.matchAll(/"held":(\d+)/g)];
     if (said.length === held.length) continue;
-    await Bun.sleep(SETTLE_MS);
+    await Bun.sleep(settleMs);
     held.push([Number(said.at(-1)![1]), memoryOf(peer.pid).rss]);
     child.stdin.write("done\n");
     child.stdin.flush();
@@ -87,7 +90,7 @@ export const measure = async (
         if (!row.cold && row.work.kind !== "catchup") await load(peer, warmUp(row));
         const { kind } = row.work;
         if (kind === "chat" || kind === "paced" || kind === "burst") await quiet(peer);
-        const run = await load(peer, row.work);
+        const run = await load(peer, row.work, SETTLE_MS);
         if (kind === "chat") {
           const before = cpuOf(peer.pid);
           await quiet(peer);

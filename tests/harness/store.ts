@@ -10,6 +10,7 @@ const QUESTION: Omit<BeginTurn, "user" | "content"> = {
   proto: 2,
   target: null,
   pool: "default",
+  only: null,
   source: "web",
   text: null,
   files: [],

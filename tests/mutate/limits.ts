@@ -53,8 +53,8 @@ export const LIMITS: readonly Patch[] = [
     id: "B2b",
     breaks: "any number of streams per node",
     file: "lib/streams.ts",
-    old: "if (streams > 0 && all.size >= streams)",
-    new: "if (streams > 0 && all.size > streams)",
+    old: "if (streams > 0 && count >= streams)",
+    new: "if (streams > 0 && count > streams)",
     test: ["tests/chaos/crowd.test.ts", "a thousand bots and five thousand streams at once"],
   },
   {
