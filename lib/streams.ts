@@ -16,7 +16,6 @@ import {
   newTurnReader,
   pumpShared,
   pumpTurn,
-  readersOf,
   type Access,
   type After,
   type Dialect,
@@ -141,7 +140,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   };
 
   const flushTurn = (turn: Readable): void => {
-    pumpShared(turn, readersOf(turn), now());
+    pumpShared(turn, turn.readers, now());
     if (byUser.has(turn.user) && !turn.ended) showToUser(turn);
     else unseen(turn);
   };
@@ -171,7 +170,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     },
     gone: (reader: TurnReader): void => {
       dismiss(reader);
-      let one = readersOf(reader.turn);
+      let one = reader.turn.readers;
       if (one === reader) {
         reader.turn.readers = reader.next;
         return;
@@ -236,7 +235,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     activity: (turn: Readable, activity: Activity): void => {
       if (dirty.delete(turn.id)) flushTurn(turn); // what was said before it stays before it
       const bytes = event({ type: "activity", ...activity });
-      for (let reader = readersOf(turn), next: TurnReader | undefined; reader; reader = next) {
+      for (let reader = turn.readers, next: TurnReader | undefined; reader; reader = next) {
         next = reader.next;
         // Before `start` only the place in the queue; a response that has not begun asks for that itself.
         if (reader.blocked || !reader.controller || !(reader.started || activity.kind === "queued")) continue;

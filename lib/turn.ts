@@ -2,6 +2,7 @@
 import type { Connection } from "./bots.ts";
 import type { Activity, Attachment, ChatFrame, ChatSource, Finish, Usage } from "./protocol.ts";
 import type { AttachmentRow } from "./store/rows.ts";
+import type { TurnReader } from "./streams/reader.ts";
 
 export type TurnState = "queued" | "sent" | "accepted" | "streaming" | "done" | "failed" | "cancelled";
 
@@ -110,11 +111,14 @@ export type Turn = {
   ending: TurnEnd | undefined;
   /** Stored: readers may be told. */
   ended: TurnEnd | undefined;
-  /** Its readers: the first of a list that streams.ts alone writes. */
-  readers: object | undefined;
+  /** The first of its readers, nearly always the only one; streams.ts alone writes it. */
+  readers: TurnReader | undefined;
   /** Who waits for the end; see whenEnded. */
   waiters: ((end: TurnEnd) => void)[] | undefined;
 };
+
+/** The caller may use this bot, as far as the caller is less than the user (`only` of Wanted). */
+export const allows = (only: ReadonlySet<string> | undefined, botId: string): boolean => !only || only.has(botId);
 
 /** The list of a turn that has nothing in it, which is nearly every one. */
 export const NONE: never[] = [];

@@ -451,8 +451,8 @@ describe("a gateway that starts again", () => {
 
   test("gives what a key asked that is made for some bots to no other one, asked or still waiting", async () => {
     const { first, restart } = await lives();
+    await first.v2("b", {}, hold); // the first of those the person may use
     const bot = await first.v2("a", { maxConcurrency: 1 }, { ...hold, ack: false });
-    await first.v2("b", {}, hold);
     const me = await first.person();
     const made = await me<{ key: string }>("POST", "/api/keys", { name: "k", bots: ["a"] });
     const script = api(first.url, made.body.key);
@@ -460,14 +460,16 @@ describe("a gateway that starts again", () => {
     const waits = await readSse<Said>(await script.stream("/api/chat/stream", { message: "waits" }));
     await bot.waitFor("chat");
     await waits.find(({ kind }) => kind === "queued");
-    const { turnId } = (await asked.find(({ type }) => type === "start")).data;
+    const { turnId, conversationId } = (await asked.find(({ type }) => type === "start")).data;
     const second = await restart();
     const other = await second.v2("b", {}, hold);
     second.later(11_000);
     const end = await (await (await second.person()).resume(turnId!)).all(); // nobody else may have it
     expect(end.at(-1)?.data).toMatchObject({ type: "error", code: "bot_disconnected" });
     const back = await second.v2("a", {}, hold);
-    back.end(await back.waitFor("chat", ({ content }) => content === "waits"));
+    const chat = await back.waitFor("chat", ({ content }) => content === "waits");
+    expect(chat.conversationId).toBe(conversationId); // the one with this bot, also while nobody had it
+    back.end(chat);
     await second.quiet();
     expect(other.chats).toHaveLength(0);
   });

@@ -6,7 +6,7 @@ import { decodeId, encodeId } from "../ids.ts";
 import { ERRORS, Reject, type Attachment, type ErrorCode } from "../protocol.ts";
 import { parseAfter, type After, type Readable } from "../streams/reader.ts";
 import type { TurnRow } from "../store/turns.ts";
-import { whenEnded, type TurnEnd } from "../turn.ts";
+import { allows, whenEnded, type TurnEnd } from "../turn.ts";
 import type { Ask, Started } from "../turns/starts.ts";
 
 /** Refused sends: the sentence says when it is free again. */
@@ -143,7 +143,7 @@ export const chatRoutes = (gate: Gate): Route[] => {
       scope: "chat",
       handle: (call) => {
         const only = call.caller.key?.bots;
-        return call.json({ bots: bots.list(call.caller.user).filter(({ id }) => !only || only.has(id)) });
+        return call.json({ bots: bots.list(call.caller.user).filter(({ id }) => allows(only, id)) });
       },
     },
     {

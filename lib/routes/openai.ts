@@ -11,7 +11,7 @@ import { answerText, chunkDialect, openAiError, turnError, wholeAnswer } from ".
 import { type Completion, readCompletion, type Said } from "../openai/request.ts";
 import { createThreads, questionText, type Found } from "../openai/threads.ts";
 import { Reject } from "../protocol.ts";
-import { whenEnded, type Turn } from "../turn.ts";
+import { allows, whenEnded, type Turn } from "../turn.ts";
 import { decodeImage } from "../turns/ask.ts";
 import type { Ask } from "../turns/starts.ts";
 import { checkSends, onlyBots } from "./chat.ts";
@@ -44,10 +44,8 @@ export const openAiRoutes = (gate: Gate): Route[] => {
   const { config, store, bots, turns, streams, now, log } = gate;
   const threads = createThreads(store, now);
 
-  const mayUse = (call: Call, bot: string): boolean => {
-    const only = call.caller.key?.bots;
-    return bots.mayUse(call.caller.user, bot) && (!only || only.has(bot));
-  };
+  const mayUse = (call: Call, bot: string): boolean =>
+    bots.mayUse(call.caller.user, bot) && allows(call.caller.key?.bots, bot);
 
   /** Everything that can be asked: bots by id, then pools; a bot wins over a pool of its name. */
   const models = (call: Call): { id: string; created: number }[] => {

@@ -275,7 +275,7 @@ INSERT INTO meta (key, value) SELECT 'open_from', coalesce(
 DROP INDEX turns_open;
 `,
   `
--- Bots the API key was made for that asked, as JSON; null: whoever the person may use. It holds over a restart too.
+-- Of a turn that an API key for some bots asked: those bots, as JSON, so that no other one gets it after a restart.
 ALTER TABLE turns ADD COLUMN only_bots TEXT;
 `,
 ];

@@ -62,9 +62,6 @@ export type TurnReader = Sse & {
   filesSent: number;
 };
 
-/** The first of its readers; nearly every turn has one. */
-export const readersOf = (turn: Readable): TurnReader | undefined => turn.readers as TurnReader | undefined;
-
 /**
  * A reader that nothing was sent to yet, which holds `after`. In one literal, with the fields of sseFields written again: spread
  * into another object they took a second piece of memory for each held stream.
@@ -96,7 +93,7 @@ export const newTurnReader = (
   endsAt: init.endsAt,
   closed: false,
   lang,
-  next: readersOf(turn),
+  next: turn.readers,
   greeted: after === undefined,
   dialect,
   turn,

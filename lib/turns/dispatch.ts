@@ -7,7 +7,7 @@
  */
 import { choose, type Choice } from "../balance.ts";
 import type { Connection } from "../bots.ts";
-import { newGeneration, NONE, type Turn, type TurnEnd } from "../turn.ts";
+import { allows, newGeneration, NONE, type Turn, type TurnEnd } from "../turn.ts";
 import type { Core } from "./core.ts";
 import { createQueue } from "./queue.ts";
 
@@ -38,7 +38,7 @@ export const createDispatch = (
   let idleSince = 0;
 
   const mayTake = (turn: Pick<Turn, "user" | "wanted">, one: Connection): boolean =>
-    bots().mayUse(turn.user, one.botId) && (!turn.wanted.only || turn.wanted.only.has(one.botId));
+    bots().mayUse(turn.user, one.botId) && allows(turn.wanted.only, one.botId);
 
   const pick = (
     turn: Pick<Turn, "user" | "wanted"> & { refusedBy?: ReadonlySet<string> | undefined },

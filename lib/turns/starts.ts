@@ -5,7 +5,7 @@ import { encodeId } from "../ids.ts";
 import { Reject, type ChatSource } from "../protocol.ts";
 import type { ThreadKeys } from "../store/threads.ts";
 import type { BeginTurn, TurnRow } from "../store/turns.ts";
-import { NONE, type Turn, type Wanted } from "../turn.ts";
+import { allows, NONE, type Turn, type Wanted } from "../turn.ts";
 import { decodeImage, readMention } from "./ask.ts";
 import type { Core } from "./core.ts";
 import type { Dispatch } from "./dispatch.ts";
@@ -89,9 +89,6 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
   };
 };
 
-/** The caller may use this bot, as far as the caller is less than the user. */
-const allows = ({ onlyBots }: Ask, id: string): boolean => !onlyBots || onlyBots.has(id);
-
 /** An open turn (`again`: this clientId started it before), or the row of one that is over. */
 export type Started = { turn: Turn; again: boolean } | { row: TurnRow };
 
@@ -101,7 +98,7 @@ export const createStarts = (
 ) => {
   /** The bot named by `target` or by a mention, and the text that is left. Rejects `bot_not_found`. */
   const whom = (ask: Ask): { target: string | undefined; text: string } => {
-    const allowed = (id: string): boolean => bots().mayUse(ask.user, id) && allows(ask, id);
+    const allowed = (id: string): boolean => bots().mayUse(ask.user, id) && allows(ask.onlyBots, id);
     if (ask.target !== undefined) {
       if (!allowed(ask.target) || !bots().isOnline(ask.target)) throw new Reject("bot_not_found");
       return { target: ask.target, text: ask.message };
@@ -201,7 +198,7 @@ export const createStarts = (
           target ??
           bots()
             .list(ask.user)
-            .find(({ id }) => allows(ask, id))?.id ??
+            .find(({ id }) => allows(ask.onlyBots, id))?.id ??
           null,
         botName: turn.botName ?? null,
         instance: turn.instance,
