@@ -198,6 +198,7 @@ export const createGateway = async ({
     access: (call) => ({
       user: call.caller.user,
       access: call.caller.access,
+      only: call.caller.key?.bots,
       lang: call.lang,
       release: enter(call),
     }),

@@ -21,7 +21,7 @@ export const createOnline = ({ bots, streams }: { bots: () => Bots; streams: Str
       const text = JSON.stringify(list);
       if (told.get(user) === text) continue;
       told.set(user, text);
-      streams.toUser(user, { type: "bots", bots: list });
+      streams.botsToUser(user, list);
     }
   };
 

@@ -7,7 +7,7 @@
  * except text in flight.
  */
 import type { Config } from "./config.ts";
-import { ERRORS, Reject, type Activity, type UserEvent } from "./protocol.ts";
+import { ERRORS, Reject, type Activity, type BotInfo, type UserEvent } from "./protocol.ts";
 import { createRoster } from "./roster.ts";
 import { bodyOf, end, sseFields, sweepSse, write, type Owner, type Sse, type SseInit } from "./sse.ts";
 import {
@@ -22,13 +22,13 @@ import {
   type Readable,
   type TurnReader,
 } from "./streams/reader.ts";
-import { textFrom } from "./turn.ts";
+import { allows, textFrom } from "./turn.ts";
 
 /** A GET stream ends after 30 min ± 25 %, so peers that vanished without a word cost at most that (PocketBase's cure). */
 const LIFE_MS = 30 * 60_000;
 const JITTER = 0.25;
 
-type UserReader = Sse & { live: boolean; catchUp: Iterator<string> };
+type UserReader = Sse & { live: boolean; only: Access["only"]; catchUp: Iterator<string> };
 
 export const createStreams = (deps: { config: () => Config; now: () => number }) => {
   const { config, now } = deps;
@@ -215,7 +215,8 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
 
     /** A stream of everything of a user. `catchUp` yields what it missed, lazily; then it is live. Rejects `rate_limited`. */
     openUser: (access: Access, catchUp: Iterator<string>): ReadableStream => {
-      const reader: UserReader = { ...sseFields(open(access, true, ofUsers)), live: false, catchUp };
+      const { only } = access;
+      const reader: UserReader = { ...sseFields(open(access, true, ofUsers)), live: false, only, catchUp };
       enlist(reader);
       const readers = byUser.get(access.user);
       if (readers) readers.add(reader);
@@ -250,6 +251,15 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     users: (): Iterable<string> => byUser.keys(),
     /** One event to every live reader of the user. `id`: epoch:rev, for stored changes. */
     toUser: (user: string, value: UserEvent, id?: string): void => toUser(user, event(value, id)),
+    /** Who is online, to every live reader of the user, each as far as it may know. */
+    botsToUser: (user: string, list: BotInfo[]): void => {
+      const all = event({ type: "bots", bots: list });
+      for (const reader of byUser.get(user) ?? []) {
+        if (!reader.live) continue;
+        const { only } = reader;
+        write(reader, only ? event({ type: "bots", bots: list.filter(({ id }) => allows(only, id)) }) : all, now());
+      }
+    },
     event,
 
     /** Ends the streams a sign-out, a removed user or a revoked key no longer permits. */

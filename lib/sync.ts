@@ -10,7 +10,8 @@ import type { People } from "./people.ts";
 import type { Store } from "./store.ts";
 import { MAX_GAP_ROWS } from "./store/conversations.ts";
 import type { Streams } from "./streams.ts";
-import { SLICE } from "./streams/reader.ts";
+import { SLICE, type Access } from "./streams/reader.ts";
+import { allows } from "./turn.ts";
 import type { Turns } from "./turns.ts";
 import { turnEvent } from "./turns/publish.ts";
 
@@ -94,8 +95,8 @@ export const createSync = (deps: { people: People; store: Store; bots: Bots; str
   }
 
   return {
-    /** Yields the events of one reader, first `hello`; returns when it may go live. */
-    *catchUp(user: string, lastEventId: string | null): Generator<string, void> {
+    /** Yields the events of one reader, first `hello`; returns when it may go live. `only`: bots it may know of. */
+    *catchUp({ user, only }: Pick<Access, "user" | "only">, lastEventId: string | null): Generator<string, void> {
       const asked = revOf(lastEventId);
       const gap = typeof asked === "number" && store.conversations.gap(user, asked) > MAX_GAP_ROWS;
       const fresh = asked === undefined || asked === "reset" || gap;
@@ -108,7 +109,7 @@ export const createSync = (deps: { people: People; store: Store; bots: Bots; str
       const told = new Map<string, { generation: number; offset: number }>();
       for (;;) {
         const before = rev;
-        const online = event({ type: "bots", bots: bots.list(user) });
+        const online = event({ type: "bots", bots: bots.list(user).filter(({ id }) => allows(only, id)) });
         const botsChanged = online !== toldBots;
         toldBots = online;
         if (botsChanged) yield online;

@@ -4,7 +4,9 @@ import { Database } from "bun:sqlite";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { api, BOT_TOKEN, PASSWORD, startGateway, tempDir, testConfig, v1Bot, v2Bot } from "./harness.ts";
+import type { UserEvent } from "../lib/protocol.ts";
 import { person, type Person } from "./harness/person.ts";
+import { readSse } from "./harness/sse.ts";
 
 type KeyAnswer = { id: string; key: string; name: string; scope: string; bots?: string[] };
 
@@ -164,8 +166,35 @@ describe("a key", () => {
     const id = await admin.conversation();
     await admin.exchange(id, "hello", { target: "two" });
     expect((await script("POST", "/api/chat", { message: "and now?", conversationId: id })).body.botId).toBe("one");
+    expect((await script("POST", "/api/conversations", { botId: "two" })).body.code).toBe("bot_not_found");
+    expect((await script("POST", "/api/conversations", { botId: "one" })).status).toBe(201);
     const none = await makeKey({ name: "none", bots: [] });
     expect((await api(gateway.url, none.key)("POST", "/api/chat", { message: "x" })).status).toBe(503);
+  });
+
+  test("with a list of bots hears of only those in the stream of everything, when it comes and later", async () => {
+    const { key } = await makeKey({ name: "one only", scope: "all", bots: ["one", "late-one"] });
+    const told = async (token: string, late: string): Promise<string[][]> => {
+      const stream = readSse<UserEvent>(await api(gateway.url, token).stream("/api/events"));
+      const lists: string[][] = [];
+      const next = async (): Promise<void> => {
+        for (;;) {
+          const { data } = await stream.next();
+          if (data.type === "bots") return void lists.push(data.bots.map(({ id }) => id).sort());
+        }
+      };
+      await next();
+      const bot = await v1Bot(gateway.wsUrl, { botId: late, token: BOT_TOKEN });
+      await next();
+      await bot.close();
+      await next();
+      await stream.leave();
+      return lists;
+    };
+    const both = ["one", "two"];
+    expect(await told(admin.token, "late-two")).toEqual([both, ["late-two", ...both], both]);
+    expect(await told(key, "late-one")).toEqual([["one"], ["late-one", "one"], ["one"]]);
+    expect(await told(key, "late-two")).toEqual([["one"], ["one"], ["one"]]);
   });
 
   test("ends at its time, which is to come when it is made", async () => {

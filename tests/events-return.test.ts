@@ -184,11 +184,11 @@ describe("a reader that returns", () => {
     const since = await placeOf(admin);
     const expected = await fill(3, 2, 10);
     const { sync } = gateway.gateway.gate;
-    const steps = [...sync.catchUp("admin", since)].length;
+    const steps = [...sync.catchUp({ user: "admin", only: undefined }, since)].length;
     expect(steps).toBeGreaterThan(10);
     for (let at = 0; at <= steps; at++) {
       // A generator that stands still is a reader whose socket is full.
-      const reader = sync.catchUp("admin", since);
+      const reader = sync.catchUp({ user: "admin", only: undefined }, since);
       const told: string[] = [];
       for (let i = 0; i < at; i++) {
         const { value } = reader.next();
@@ -212,7 +212,7 @@ describe("a reader that returns", () => {
 
   test("and is slow is told who is online when it is done, not when it began", async () => {
     const { sync } = gateway.gateway.gate;
-    const reader = sync.catchUp("admin", await placeOf(admin));
+    const reader = sync.catchUp({ user: "admin", only: undefined }, await placeOf(admin));
     const told: string[] = [reader.next().value!, reader.next().value!];
     expect(told[1]).toContain('"bots"');
     const late = await v1Bot(gateway.wsUrl, { botId: "meanwhile", token: BOT_TOKEN });

@@ -63,7 +63,7 @@ export const collectItems = (page: Page): Item[] => {
       answerVersions: message.role === "bot" && message.parentId ? versionsOf.get(message.parentId) : undefined,
       turn: message.state === "streaming" ? state.turns.get(message.turnId ?? message.id) : undefined,
       unsent: unsent.find((entry) => entry.clientId === message.clientId),
-      quoted: message.replyTo ? byId.get(message.replyTo) : undefined,
+      quoted: message.replyTo && (byId.get(message.replyTo) ?? (current?.next ? message.replyTo : undefined)),
       grouped: message.role === "bot" && before?.role === "bot" && before.botId === message.botId,
     };
   });

@@ -22,7 +22,8 @@ export type Item = {
   answerVersions: Versions | undefined;
   turn: Turn | undefined;
   unsent: Unsent | undefined;
-  quoted: Message | undefined;
+  /** What it quotes; only its id while the page that holds it is not loaded. */
+  quoted: Message | string | undefined;
   /** A further message of the same bot: no second seal. */
   grouped: boolean;
 };
@@ -60,7 +61,13 @@ const pager = (page: Page, versions: Versions): HTMLElement => {
   );
 };
 
-const quoteBlock = (page: Page, quoted: Message): HTMLElement => {
+/** What tells one quote from another: an id that is not loaded yet is drawn differently from its message. */
+const quoteMark = (quoted: Item["quoted"]): string | undefined =>
+  typeof quoted === "string" ? `?${quoted}` : quoted?.id;
+
+const quoteBlock = (page: Page, quoted: Message | string): HTMLElement => {
+  if (typeof quoted === "string")
+    return h("button.quoted", { type: "button", "data-act": "jump", "data-id": quoted }, page.t("quotedEarlier"));
   const name = quoted.role === "user" ? page.t("you") : cleanName(quoted.botName ?? "");
   const text = quoted.content.replace(/\s+/g, " ").slice(0, 120);
   return h(
@@ -94,7 +101,7 @@ const createUserView = (page: Page): MessageView => {
         versions,
         unsent?.state,
         unsent?.error,
-        quoted?.id,
+        quoteMark(quoted),
         page.i18n.lang(),
         page.state.bots?.length,
       ]);
@@ -270,7 +277,7 @@ const createBotView = (
         turn?.stopped,
         open,
         next.answerVersions,
-        next.quoted?.id,
+        quoteMark(next.quoted),
         next.grouped,
         turn?.steps.length,
         turn?.textAt,

@@ -111,6 +111,7 @@ export const EN: Record<keyof typeof ZH, string> = {
   regenerate: "Regenerate",
   editMessage: "Edit",
   quote: "Quote",
+  quotedEarlier: "Quotes an earlier message",
   version: "Version {i} of {n}",
   previousVersion: "Previous version",
   nextVersion: "Next version",

@@ -109,6 +109,7 @@ export const ZH = {
   regenerate: "重新生成",
   editMessage: "编辑",
   quote: "引用",
+  quotedEarlier: "引用了更早的消息",
   version: "第 {i} / {n} 版",
   previousVersion: "上一版",
   nextVersion: "下一版",

@@ -240,9 +240,10 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   };
 
   const jump = async (messageId: string): Promise<void> => {
-    for (let i = 0; i < 60 && !list.querySelector(`[data-id="${CSS.escape(messageId)}"]`) && thread()?.next; i++)
-      await loadOlder(200);
-    const found = list.querySelector<HTMLElement>(`[data-id="${CSS.escape(messageId)}"]`);
+    // Of the message itself: a quote of it carries its id too.
+    const find = (): HTMLElement | null => list.querySelector(`.msg[data-id="${CSS.escape(messageId)}"]`);
+    for (let i = 0; i < 60 && !find() && thread()?.next; i++) await loadOlder(200);
+    const found = find();
     if (!found) return;
     follow.release();
     found.scrollIntoView({ block: "center" });

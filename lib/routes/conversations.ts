@@ -6,7 +6,7 @@ import { SMALL_BODY, type Call, type Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { Reject, type Message } from "../protocol.ts";
 import { toConversation } from "../store/rows.ts";
-import type { Turn } from "../turn.ts";
+import { allows, type Turn } from "../turn.ts";
 import { checkSends, clientOf, onlyBots } from "./chat.ts";
 
 const LIST_MOST = 200;
@@ -85,7 +85,9 @@ export const conversationRoutes = (gate: Gate): Route[] => {
       auth: "user",
       handle: async (call) => {
         const { title = "", botId } = newConversationBody(await call.body(SMALL_BODY));
-        if (botId !== undefined && !bots.mayUse(call.caller.user, botId)) throw new Reject("bot_not_found");
+        const { user, key } = call.caller;
+        if (botId !== undefined && !(bots.mayUse(user, botId) && allows(key?.bots, botId)))
+          throw new Reject("bot_not_found");
         const row = await store.conversations.create(call.caller.user, title, botId ?? null);
         publish.conversation(call.caller.user, row);
         return call.json(toConversation(row), 201);
@@ -191,7 +193,8 @@ export const conversationRoutes = (gate: Gate): Route[] => {
       auth: "user",
       handle: (call) => {
         const after = call.request.headers.get("last-event-id") ?? call.query("after");
-        const body = streams.openUser(gate.access(call), sync.catchUp(call.caller.user, after));
+        const access = gate.access(call);
+        const body = streams.openUser(access, sync.catchUp(access, after));
         call.server.timeout(call.request, 60);
         return call.events(body);
       },

@@ -11,8 +11,15 @@ import { textFrom, type Turn } from "../turn.ts";
 export const SLICE = 256 * 1024;
 
 export type After = { generation: number; offset: number };
-/** `release` is called once, when the stream is closed. */
-export type Access = { user: string; access: string; lang: "zh" | "en"; release: () => void };
+export type Access = {
+  user: string;
+  access: string;
+  /** Bots it may know of, where those are less than the user's (API keys). */
+  only: ReadonlySet<string> | undefined;
+  lang: "zh" | "en";
+  /** Called once, when the stream is closed. */
+  release: () => void;
+};
 
 /** The part of a turn a reader needs; ended turns are replayed from their stored message in the same shape. */
 export type Readable = Pick<

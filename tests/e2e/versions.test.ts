@@ -1,6 +1,7 @@
 /** Versions, quotes, messages nobody asked for, print. Behaviours 21, 22 and 42 of facts/chat-page.md. */
 import { describe, expect, test } from "bun:test";
 import { DESK, finished, openPage, type Page, send, signIn, sleep, textOf, until, waitFor } from "./rig.ts";
+import { person } from "../harness/person.ts";
 import { scene } from "./scene.ts";
 
 const stage = scene();
@@ -55,6 +56,22 @@ describe("versions", () => {
     await until(() => stage.asked.find((turn) => turn.replyTo)?.replyTo, 5000, "a quote at the bot");
     expect(stage.asked.at(-1)!.replyTo!.content).toBe("回：一加一");
     await page.waitForSelector(".quoted");
+    await context.close();
+  });
+
+  test("a quote of what is not loaded yet leads there, and then shows its words", async () => {
+    const admin = await person(stage.gate.url);
+    const id = await admin.conversation();
+    const first = await admin.exchange(id, "最早的一句");
+    for (let i = 0; i < 30; i++) await admin.exchange(id, `第 ${i} 句`);
+    await admin.exchange(id, "记得吗", { replyTo: first.question.id });
+    const { page, context } = await stage.open();
+    await page.goto(`${stage.gate.url}/c/${id}`);
+    await waitFor(page, `document.querySelector(".quoted")?.textContent === "引用了更早的消息"`);
+    await page.click(".quoted");
+    await waitFor(page, `document.querySelector(".flash")?.textContent.includes("最早的一句")`);
+    await waitFor(page, `document.querySelector(".quoted")?.textContent === "我 最早的一句"`);
+    expect(await page.locator(".quoted").count()).toBe(1);
     await context.close();
   });
 
