@@ -23,13 +23,17 @@ export type Job = {
   /** paced: readers that take nothing. */
   stalled?: number;
 };
-/** `delays`: p50, p99 and the longest, in ms; `before`: those of the first half, where something happens in the second. */
+/**
+ * `delays`: p50, p99 and the longest, in ms; `before`: those of the first half, where something happens in the second;
+ * `direct`: those of the same chunks on a connection of this process to itself, with nobody between.
+ */
 export type Result = {
   units: number;
   ms: number;
   clientCpuMs: number;
   delays?: number[];
   before?: number[];
+  direct?: number[];
   errors: number;
 };
 
@@ -229,42 +233,67 @@ const neighbour = async (bytes: number): Promise<() => void> => {
   };
 };
 
-const paced = async (): Promise<{ units: number; delays: number[]; before: number[] }> => {
+/** How long each chunk in `part` was on its way: it carries when it was due (open loop, so late sending counts). */
+const noteDelays = (part: string, delays: number[]): void => {
+  const at = performance.now();
+  for (let i = part.indexOf("t="); i >= 0; i = part.indexOf("t=", i + 1))
+    delays.push(at - Number.parseFloat(part.slice(i + 2, i + 16)));
+};
+
+/** Calls `send` for each of `wide` streams, `rate` times a second, for `ticks` of those; `halfway` in the middle. */
+const keepPace = async (ticks: number, send: (stream: number, tick: number) => void, halfway = () => {}) => {
+  const rate = job.rate!;
+  const from = performance.now() + 50;
+  for (let tick = 0; tick < ticks; tick++) {
+    if (tick === ticks >> 1) halfway();
+    for (let i = 0; i < job.wide; i++) {
+      const due = from + (tick + i / job.wide) * (1000 / rate);
+      const wait = due - performance.now();
+      if (wait > 1) await Bun.sleep(wait);
+      send(i, tick);
+    }
+  }
+  await Bun.sleep(200);
+};
+
+const timed = (): string => `t=${performance.now().toFixed(3)} ${chunk}`;
+
+/** The same chunks over a connection of this process to itself, for a second: what the machine and this load cost. */
+const direct = async (): Promise<number[]> => {
+  const delays: number[] = [];
+  const socket = { data: () => {} };
+  const reader = { data: (_: unknown, bytes: Uint8Array) => noteDelays(new TextDecoder().decode(bytes), delays) };
+  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: reader });
+  const one = await Bun.connect({ hostname: "127.0.0.1", port: server.port, socket });
+  await keepPace(job.rate!, () => one.write(timed()));
+  one.end();
+  server.stop(true);
+  return delays;
+};
+
+const paced = async (): Promise<{ units: number; delays: number[]; before: number[]; direct: number[] }> => {
+  const alone = await direct();
   const { all, ids } = await open(job.wide);
   let delays: number[] = [];
   const before: number[] = [];
   const big = job.bytes ? await neighbour(job.bytes) : undefined;
   for (const one of all.splice(0, job.stalled ?? 0)) one.socket.pause();
-  // Each chunk carries when it was due, so the delay is that of the whole way, and late sending counts (open loop).
-  for (const one of all)
-    one.onData = (part) => {
-      const at = performance.now();
-      for (let i = part.indexOf("t="); i >= 0; i = part.indexOf("t=", i + 1))
-        delays.push(at - Number.parseFloat(part.slice(i + 2, i + 16)));
-    };
-  const rate = job.rate!;
-  const ticks = job.count * rate;
-  const from = performance.now() + 50;
-  let units = 0;
-  for (let tick = 0; tick < ticks; tick++) {
-    if (big && tick === ticks >> 1) {
+  for (const one of all) one.onData = (part) => noteDelays(part, delays);
+  const ticks = job.count * job.rate!;
+  await keepPace(
+    ticks,
+    (i, tick) => say(ids[i]!, timed(), false, tick + 1),
+    () => {
+      if (!big) return;
       before.push(...delays);
       delays = [];
       big();
-    }
-    for (let i = 0; i < job.wide; i++) {
-      const due = from + (tick + i / job.wide) * (1000 / rate);
-      const wait = due - performance.now();
-      if (wait > 1) await Bun.sleep(wait);
-      say(ids[i]!, `t=${performance.now().toFixed(3)} ${chunk}`, false, tick + 1);
-      units++;
-    }
-  }
-  await Bun.sleep(200);
+    },
+  );
   const done = finished(all);
   for (const id of ids) say(id, "", true, ticks + 1);
   await done;
-  return { units, delays, before };
+  return { units: job.wide * ticks, delays, before, direct: alone };
 };
 
 /** A reader that returns to a turn of `count` chunks: ms until it holds them all. */
@@ -313,10 +342,11 @@ const cpuBefore = cpu();
 let units = 0;
 let delays: number[] | undefined;
 let before: number[] = [];
+let alone: number[] | undefined;
 if (job.kind === "chat") units = await chats();
 else if (job.kind === "image") units = await images();
 else if (job.kind === "burst") units = await burst();
-else if (job.kind === "paced") ({ units, delays, before } = await paced());
+else if (job.kind === "paced") ({ units, delays, before, direct: alone } = await paced());
 else if (job.kind === "catchup") delays = await catchUp();
 else if (job.kind === "idle") {
   for (const part of [job.wide / 5, job.wide]) {
@@ -344,6 +374,7 @@ const result: Result = {
   errors,
   ...(delays && { delays: spread(delays) }),
   ...(before.length > 0 && { before: spread(before) }),
+  ...(alone && { direct: spread(alone) }),
 };
 process.stdout.write(`${JSON.stringify(result)}\n`);
 process.exit(0);

@@ -18,6 +18,8 @@ export type Row = {
   /** What is compared, from one run of a peer. */
   value: (run: Run) => number;
   v1?: true;
+  /** Ours from source is measured too, where the binary is what is compared. */
+  source?: true;
   /** A fresh process is measured, without any warm-up. */
   cold?: true;
   /** Conversations in our store before it starts, and then ours with an empty one stands in for bare. */
@@ -42,6 +44,7 @@ export const ROWS: readonly Row[] = [
     warm: 120_000,
     value: us,
     v1: true,
+    source: true,
   },
   {
     name: "burst",
@@ -51,6 +54,7 @@ export const ROWS: readonly Row[] = [
     warm: 2_000,
     value: us,
     v1: true,
+    source: true,
   },
   {
     name: "paced",

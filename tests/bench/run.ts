@@ -6,6 +6,7 @@
  */
 import { cpus, release } from "node:os";
 import { join } from "node:path";
+import { buildPage } from "../../ui/build.ts";
 import { measure, median, type Run, type Start } from "./measure.ts";
 import { startBare, startOurs, startV1 } from "./peers.ts";
 import { ROWS, type Row } from "./rows.ts";
@@ -40,7 +41,9 @@ const over: string[] = [];
 
 const cells = (...texts: string[]): string => `| ${texts.join(" | ")} |`;
 const number = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 2));
-const delaysOf = (run: Run | undefined): string => run?.result.delays?.map((ms) => ms.toFixed(2)).join(" / ") ?? "";
+/** What the way through a peer adds: a connection of the load to itself has these delays too. */
+const added = (run: Run | undefined, delays = run?.result.delays): string =>
+  delays?.map((ms, i) => Math.max(0, ms - (run!.result.direct?.[i] ?? 0)).toFixed(2)).join(" / ") ?? "";
 
 /** The peers of a row, the one that is measured last but v1. */
 const peersOf = (row: Row): Start[] => {
@@ -48,7 +51,8 @@ const peersOf = (row: Row): Start[] => {
   if (row.oursOnly) return [ours];
   if (conversations !== undefined)
     return [ours, async () => ({ ...(await startOurs(from, { login: true, conversations })), name: "full" })];
-  return [startBare, ours, ...(row.v1 && !quick ? [startV1] : [])];
+  const source = row.source && hasBinary && !quick ? [() => startOurs("source")] : [];
+  return [startBare, ours, ...source, ...(row.v1 && !quick ? [startV1] : [])];
 };
 
 const progress = (row: Row) => (round: number, peer: string) =>
@@ -66,6 +70,7 @@ const tell = (row: Row, runs: Map<string, Run[]>): void => {
   const each = base === undefined ? own.map(number) : own.map((value, i) => (value / values(peer)[i]!).toFixed(2));
   if (row.budget !== undefined && ratio !== undefined && ratio > row.budget)
     over.push(`${row.name} ${ratio.toFixed(2)} > ${row.budget}`);
+  const busy = Math.max(...runs.get(mine)!.map(({ result }) => (result.clientCpuMs / result.ms) * 100));
   say(
     cells(
       row.name,
@@ -77,33 +82,36 @@ const tell = (row: Row, runs: Map<string, Run[]>): void => {
       each.join(" "),
       runs.has("v1") && base !== undefined ? (median(values("v1")) / base).toFixed(1) : "",
       `${spread.toFixed(2)}${spread > NOISY ? " noisy" : ""}`,
+      `${busy.toFixed(0)} %`,
     ),
   );
+  const aside = (name: string, unit: string, ...rest: string[]): void =>
+    say(cells(name, unit, ...rest, "", "", "", "", ""));
+  const fromSource = values("ours (source)");
+  if (fromSource.length > 0 && mine === "ours" && base !== undefined)
+    aside(
+      `${row.name}, from source`,
+      "the same without compiling",
+      number(base),
+      number(median(fromSource)),
+      (median(fromSource) / base).toFixed(2),
+    );
   if (row.work.kind === "chat") {
     const whole = (name: string): number => median(runs.get(name)!.map(({ us, later }) => us + later));
     const cost = [whole(peer), whole(mine)] as const;
-    say(
-      cells(
-        `${row.name}, indexed`,
-        "the same with what follows: µs CPU until search has it",
-        ...cost.map(number),
-        (cost[1] / cost[0]).toFixed(2),
-        "",
-        "",
-        "",
-        "",
-      ),
+    aside(
+      `${row.name}, indexed`,
+      "the same with what follows: µs CPU until search has it",
+      ...cost.map(number),
+      (cost[1] / cost[0]).toFixed(2),
     );
   }
   if (row.work.kind === "paced") {
     const last = runs.get(mine)!.at(-1)!;
-    const before = last.result.before?.map((ms) => ms.toFixed(2)).join(" / ");
-    const beside = before === undefined ? delaysOf(runs.get(peer)?.at(-1)) : `before it: ${before}`;
-    say(cells(`${row.name}, delay`, "ms p50 / p99 / longest", beside, delaysOf(last), "", "", "", "", ""));
+    const { before } = last.result;
+    const beside = before ? `before it: ${added(last, before)}` : added(runs.get(peer)?.at(-1));
+    aside(`${row.name}, delay`, "ms p50 / p99 / longest beyond a direct connection", beside, added(last), "");
   }
-  const client = Math.max(...runs.get(mine)!.map(({ result }) => (result.clientCpuMs / result.ms) * 100));
-  if (client > 90)
-    say(cells(`${row.name}, load`, "% of its core that the load used", "", client.toFixed(0), "", "", "", "", ""));
 };
 
 const startTimes = async (): Promise<number[]> => {
@@ -117,8 +125,19 @@ const startTimes = async (): Promise<number[]> => {
   return times;
 };
 
-say(cells("row", "unit", "bare", "ours", "ratio", "budget", "each round", "v1 ratio", "spread"));
-say("|---|---|---|---|---|---|---|---|---|");
+/** kB of the first load: the page, its style, its own script and the one that draws Markdown, as they are sent. */
+const pageSize = async (): Promise<number> => {
+  const files = await buildPage();
+  const holds = (text: string) => (file: (typeof files)[number]) => new TextDecoder().decode(file.bytes).includes(text);
+  const first = files.filter(
+    (file) =>
+      file.path === "/" || /^\/(app|style)-/.test(file.path) || (/\.js$/.test(file.path) && holds("inlineQueue")(file)),
+  );
+  return first.reduce((sum, { gzip, bytes }) => sum + (gzip ?? bytes).length, 0) / 1000;
+};
+
+say(cells("row", "unit", "bare", "ours", "ratio", "budget", "each round", "v1 ratio", "spread", "load"));
+say("|---|---|---|---|---|---|---|---|---|---|");
 for (const row of ROWS) {
   if (only ? !only.includes(row.name) : quick && row.budget === undefined) continue;
   const runs = await measure(row, peersOf(row), rounds, progress(row));
@@ -140,9 +159,11 @@ if (hasBinary && !quick && (!only || only.includes("start"))) {
       times.map(number).join(" "),
       "",
       spread,
+      "",
     ),
   );
 }
+if (whole) say(cells("page", "kB compressed, first load", "", number(await pageSize()), "", "", "", "", "", ""));
 
 if (whole) {
   const text = await Bun.file(DOC).text();
