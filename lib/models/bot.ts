@@ -49,11 +49,12 @@ const typing = (turn: Turn): (() => void) => {
 
 const createThoughts = (turn: Turn) => {
   let thought = "";
-  let toldAt = 0;
+  let toldAt = -Infinity;
   return (text: string): void => {
     thought = (thought + text).slice(-THOUGHT_CHARS);
-    if (Date.now() - toldAt < THOUGHT_MS) return;
-    toldAt = Date.now();
+    const at = performance.now();
+    if (at - toldAt < THOUGHT_MS) return;
+    toldAt = at;
     turn.event({ kind: "reasoning", text: thought });
   };
 };

@@ -32,6 +32,7 @@ const MB = 1024 * 1024;
 const us = ({ us }: Run): number => us;
 const kb = ({ heldKb }: Run): number => heldKb;
 const CHUNKS: Work = { kind: "burst", wide: 64, count: 2_000 };
+const STREAMS: Work = { kind: "burst", wide: 500, count: 2 };
 const CHATS: Work = { kind: "chat", wide: 64, count: 30_000 };
 
 export const ROWS: readonly Row[] = [
@@ -86,8 +87,9 @@ export const ROWS: readonly Row[] = [
     name: "held stream",
     unit: "kB resident, slope from 1,000 to 5,000",
     budget: 1.2,
-    // As many as the chat row: compiled code and the store's cache grow with the first ones, whatever is held.
-    first: [{ ...CHATS, count: 120_000 }],
+    // As many as the chat row, and as many streams as are held then: compiled code and the store's cache grow with the first
+    // ones, whatever is held.
+    first: [{ ...CHATS, count: 120_000 }, ...Array.from({ length: 10 }, () => STREAMS)],
     work: { kind: "held", wide: 5_000, count: 0 },
     warm: 1_000,
     value: kb,
