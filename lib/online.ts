@@ -1,6 +1,6 @@
 /**
  * Who is online, told to everyone who watches: each person hears of the bots they may use, when that list has changed.
- * Owns one timer and what each person was told last. Refuses to decide who may see a bot.
+ * Owns one timer. Refuses to decide who may see a bot.
  */
 import type { Bots } from "./bots.ts";
 import type { Streams } from "./streams.ts";
@@ -10,19 +10,10 @@ const BOTS_EVENT_MS = 100;
 
 export const createOnline = ({ bots, streams }: { bots: () => Bots; streams: Streams }) => {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const told = new Map<string, string>();
 
   const tell = (): void => {
     timer = undefined;
-    const watching = new Set(streams.users());
-    for (const user of told.keys()) if (!watching.has(user)) told.delete(user);
-    for (const user of watching) {
-      const list = bots().list(user);
-      const text = JSON.stringify(list);
-      if (told.get(user) === text) continue;
-      told.set(user, text);
-      streams.botsToUser(user, list);
-    }
+    for (const user of streams.users()) streams.botsToUser(user, bots().list(user));
   };
 
   return {

@@ -22,13 +22,19 @@ import {
   type Readable,
   type TurnReader,
 } from "./streams/reader.ts";
-import { allows, textFrom } from "./turn.ts";
+import { textFrom } from "./turn.ts";
 
 /** A GET stream ends after 30 min ± 25 %, so peers that vanished without a word cost at most that (PocketBase's cure). */
 const LIFE_MS = 30 * 60_000;
 const JITTER = 0.25;
 
-type UserReader = Sse & { live: boolean; only: Access["only"]; catchUp: Iterator<string> };
+type UserReader = Sse & {
+  live: boolean;
+  only: Access["only"];
+  /** The event by which it was last told who is online. */
+  bots: string;
+  catchUp: Iterator<string, string>;
+};
 
 export const createStreams = (deps: { config: () => Config; now: () => number }) => {
   const { config, now } = deps;
@@ -155,8 +161,10 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   const pullUser = (reader: UserReader): void => {
     while (!reader.live && !reader.blocked && !reader.closed) {
       const next = reader.catchUp.next();
-      if (next.done) reader.live = true;
-      else write(reader, next.value, now());
+      if (next.done) {
+        reader.live = true;
+        reader.bots = next.value;
+      } else write(reader, next.value, now());
     }
   };
 
@@ -213,10 +221,13 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
       return bodyOf(reader);
     },
 
-    /** A stream of everything of a user. `catchUp` yields what it missed, lazily; then it is live. Rejects `rate_limited`. */
-    openUser: (access: Access, catchUp: Iterator<string>): ReadableStream => {
+    /**
+     * A stream of everything of a user. `catchUp` yields what it missed, lazily, and returns the last it said of who is online;
+     * then it is live. Rejects `rate_limited`.
+     */
+    openUser: (access: Access, catchUp: Iterator<string, string>): ReadableStream => {
       const { only } = access;
-      const reader: UserReader = { ...sseFields(open(access, true, ofUsers)), live: false, only, catchUp };
+      const reader: UserReader = { ...sseFields(open(access, true, ofUsers)), live: false, only, bots: "", catchUp };
       enlist(reader);
       const readers = byUser.get(access.user);
       if (readers) readers.add(reader);
@@ -251,13 +262,15 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     users: (): Iterable<string> => byUser.keys(),
     /** One event to every live reader of the user. `id`: epoch:rev, for stored changes. */
     toUser: (user: string, value: UserEvent, id?: string): void => toUser(user, event(value, id)),
-    /** Who is online, to every live reader of the user, each as far as it may know. */
+    /** Who is online, to every live reader of the user that was told otherwise, each as far as it may know. */
     botsToUser: (user: string, list: BotInfo[]): void => {
       const all = event({ type: "bots", bots: list });
       for (const reader of byUser.get(user) ?? []) {
-        if (!reader.live) continue;
         const { only } = reader;
-        write(reader, only ? event({ type: "bots", bots: list.filter(({ id }) => allows(only, id)) }) : all, now());
+        const bots = only ? event({ type: "bots", bots: list.filter(({ id }) => only.has(id)) }) : all;
+        if (!reader.live || reader.bots === bots) continue;
+        reader.bots = bots;
+        write(reader, bots, now());
       }
     },
     event,

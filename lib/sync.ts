@@ -95,8 +95,8 @@ export const createSync = (deps: { people: People; store: Store; bots: Bots; str
   }
 
   return {
-    /** Yields the events of one reader, first `hello`; returns when it may go live. `only`: bots it may know of. */
-    *catchUp({ user, only }: Pick<Access, "user" | "only">, lastEventId: string | null): Generator<string, void> {
+    /** Yields the events of one reader, first `hello`; returns its last `bots` when it may go live. `only`: see Access. */
+    *catchUp({ user, only }: Pick<Access, "user" | "only">, lastEventId: string | null): Generator<string, string> {
       const asked = revOf(lastEventId);
       const gap = typeof asked === "number" && store.conversations.gap(user, asked) > MAX_GAP_ROWS;
       const fresh = asked === undefined || asked === "reset" || gap;
@@ -115,7 +115,7 @@ export const createSync = (deps: { people: People; store: Store; bots: Bots; str
         if (botsChanged) yield online;
         rev = yield* changedSince(user, rev);
         const said = yield* openTurns(user, told);
-        if (!said && !botsChanged && rev === before) return;
+        if (!said && !botsChanged && rev === before) return toldBots;
       }
     },
   };

@@ -174,7 +174,7 @@ describe("a key", () => {
 
   test("with a list of bots hears of only those in the stream of everything, when it comes and later", async () => {
     const { key } = await makeKey({ name: "one only", scope: "all", bots: ["one", "late-one"] });
-    const told = async (token: string, late: string): Promise<string[][]> => {
+    const told = async (token: string, late: string[]): Promise<string[][]> => {
       const stream = readSse<UserEvent>(await api(gateway.url, token).stream("/api/events"));
       const lists: string[][] = [];
       const next = async (): Promise<void> => {
@@ -184,17 +184,37 @@ describe("a key", () => {
         }
       };
       await next();
-      const bot = await v1Bot(gateway.wsUrl, { botId: late, token: BOT_TOKEN });
-      await next();
-      await bot.close();
+      for (const botId of late) {
+        const bot = await v1Bot(gateway.wsUrl, { botId, token: BOT_TOKEN });
+        if (botId === late.at(-1)) await next();
+        await bot.close();
+      }
       await next();
       await stream.leave();
       return lists;
     };
     const both = ["one", "two"];
-    expect(await told(admin.token, "late-two")).toEqual([both, ["late-two", ...both], both]);
-    expect(await told(key, "late-one")).toEqual([["one"], ["late-one", "one"], ["one"]]);
-    expect(await told(key, "late-two")).toEqual([["one"], ["one"], ["one"]]);
+    expect(await told(admin.token, ["late-two"])).toEqual([both, ["late-two", ...both], both]);
+    // Of one that it may not ask it hears neither the name nor that something changed.
+    expect(await told(key, ["late-two", "late-one"])).toEqual([["one"], ["late-one", "one"], ["one"]]);
+  });
+
+  test("with a list of bots has no turn of another one, open or over, and cannot stop it", async () => {
+    const { key } = await makeKey({ name: "one only", bots: ["one"] });
+    const script = api(gateway.url, key);
+    const held = await v2Bot(gateway.wsUrl, { register: { botId: "held", token: BOT_TOKEN } });
+    const id = await admin.conversation();
+    for (const target of ["held", "two", "one"]) {
+      const { turnId } = (await admin.send(id, "hello", { target })).body;
+      if (target !== "held") await readSse(await admin.call.stream(`/api/turns/${turnId}/stream`)).all();
+      const status = target === "one" ? 200 : 404;
+      const stream = await script.stream(`/api/turns/${turnId}/stream`);
+      expect({ target, status: stream.status }).toEqual({ target, status });
+      await stream.body?.cancel();
+      expect((await script("POST", `/api/turns/${turnId}/cancel`)).status).toBe(status);
+    }
+    expect(held.frames.some(({ type }) => type === "cancel")).toBe(false);
+    await held.close();
   });
 
   test("ends at its time, which is to come when it is made", async () => {

@@ -242,7 +242,10 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   const jump = async (messageId: string): Promise<void> => {
     // Of the message itself: a quote of it carries its id too.
     const find = (): HTMLElement | null => list.querySelector(`.msg[data-id="${CSS.escape(messageId)}"]`);
-    for (let i = 0; i < 60 && !find() && thread()?.next; i++) await loadOlder(200);
+    // Until it is there, there is no more, the network is away, or the reader has left.
+    const here = thread();
+    for (let at = ""; !find() && here?.next && here.next !== at && thread() === here; await loadOlder(200))
+      at = here.next;
     const found = find();
     if (!found) return;
     follow.release();

@@ -25,6 +25,21 @@ export const clientOf = (id: string, body: unknown): NonNullable<Ask["client"]> 
 export const onlyBots = (call: Call): Pick<Ask, "onlyBots"> =>
   call.caller.key?.bots ? { onlyBots: call.caller.key.bots } : {};
 
+/** Is a turn one of a key for the bots `only`? By the bot that has it; before that by those it was asked of (absent: all). */
+const isOf = (
+  bot: string | null | undefined,
+  asked: Iterable<string> | undefined,
+  only: ReadonlySet<string> | undefined,
+): boolean => {
+  if (!only) return true;
+  if (typeof bot === "string") return only.has(bot);
+  return asked !== undefined && [...asked].every((id) => only.has(id));
+};
+
+/** As `only_bots` of a row says it. */
+const askedOf = ({ only_bots }: TurnRow): string[] | undefined =>
+  only_bots === null ? undefined : (JSON.parse(only_bots) as string[]);
+
 type Finished = { botId: string | null; content: string; attachments: Attachment[]; at: number };
 
 export const chatRoutes = (gate: Gate): Route[] => {
@@ -93,12 +108,14 @@ export const chatRoutes = (gate: Gate): Route[] => {
     return turns.start(ask);
   };
 
+  /** A turn of the caller; a key with a list of bots has none but theirs. */
   const own = (call: Call): { open?: NonNullable<ReturnType<typeof turns.get>>; row?: TurnRow } => {
+    const { user, key } = call.caller;
     const id = decodeId(call.params.id ?? "");
     const open = turns.get(id);
-    if (open && open.user === call.caller.user) return { open };
+    if (open?.user === user && isOf(open.botId, open.wanted.only, key?.bots)) return { open };
     const row = open ? undefined : store.turns.get(id);
-    if (row && row.user === call.caller.user) return { row };
+    if (row?.user === user && isOf(row.bot, askedOf(row), key?.bots)) return { row };
     throw new Reject("not_found");
   };
 

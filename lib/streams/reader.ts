@@ -14,7 +14,7 @@ export type After = { generation: number; offset: number };
 export type Access = {
   user: string;
   access: string;
-  /** Bots it may know of, where those are less than the user's (API keys). */
+  /** Bots it may ask and is told of when they come and go, where those are less than the user's (API keys). */
   only: ReadonlySet<string> | undefined;
   lang: "zh" | "en";
   /** Called once, when the stream is closed. */

@@ -233,7 +233,7 @@ const neighbour = async (bytes: number): Promise<() => void> => {
   };
 };
 
-/** How long each chunk in `part` was on its way: it carries when it was due (open loop, so late sending counts). */
+/** How long each chunk in `part` was on its way: it carries when it was sent. */
 const noteDelays = (part: string, delays: number[]): void => {
   const at = performance.now();
   for (let i = part.indexOf("t="); i >= 0; i = part.indexOf("t=", i + 1))

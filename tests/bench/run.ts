@@ -41,7 +41,7 @@ const over: string[] = [];
 
 const cells = (...texts: string[]): string => `| ${texts.join(" | ")} |`;
 const number = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 2));
-/** What the way through a peer adds: a connection of the load to itself has these delays too. */
+/** What the way through a peer adds: a connection of the load to itself, for a second before, has these delays too. */
 const added = (run: Run | undefined, delays = run?.result.delays): string =>
   delays?.map((ms, i) => Math.max(0, ms - (run!.result.direct?.[i] ?? 0)).toFixed(2)).join(" / ") ?? "";
 
