@@ -266,9 +266,10 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     botsToUser: (user: string, list: BotInfo[]): void => {
       const all = event({ type: "bots", bots: list });
       for (const reader of byUser.get(user) ?? []) {
+        if (!reader.live) continue;
         const { only } = reader;
         const bots = only ? event({ type: "bots", bots: list.filter(({ id }) => only.has(id)) }) : all;
-        if (!reader.live || reader.bots === bots) continue;
+        if (reader.bots === bots) continue;
         reader.bots = bots;
         write(reader, bots, now());
       }

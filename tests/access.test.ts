@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { api, BOT_TOKEN, PASSWORD, startGateway, tempDir, testConfig, v1Bot, v2Bot } from "./harness.ts";
 import type { UserEvent } from "../lib/protocol.ts";
+import { api, BOT_TOKEN, PASSWORD, startGateway, tempDir, testConfig, v1Bot, v2Bot } from "./harness.ts";
 import { person, type Person } from "./harness/person.ts";
 import { readSse } from "./harness/sse.ts";
 
@@ -202,10 +202,11 @@ describe("a key", () => {
   test("with a list of bots has no turn of another one, open or over, and cannot stop it", async () => {
     const { key } = await makeKey({ name: "one only", bots: ["one"] });
     const script = api(gateway.url, key);
-    const held = await v2Bot(gateway.wsUrl, { register: { botId: "held", token: BOT_TOKEN } });
+    const held = await v2Bot(gateway.wsUrl, { register: { botId: "held", token: BOT_TOKEN }, onChat: () => {} });
     const id = await admin.conversation();
     for (const target of ["held", "two", "one"]) {
       const { turnId } = (await admin.send(id, "hello", { target })).body;
+      if (target === "held") await held.waitFor("chat");
       if (target !== "held") await readSse(await admin.call.stream(`/api/turns/${turnId}/stream`)).all();
       const status = target === "one" ? 200 : 404;
       const stream = await script.stream(`/api/turns/${turnId}/stream`);
@@ -215,6 +216,33 @@ describe("a key", () => {
     }
     expect(held.frames.some(({ type }) => type === "cancel")).toBe(false);
     await held.close();
+  });
+
+  test("with a list of bots has its own turn while that waits, and no other one that waits for any bot", async () => {
+    const only = await startGateway({ limits: { sendsPerMinute: 0 } });
+    const register = { botId: "busy", token: BOT_TOKEN, maxConcurrency: 1 };
+    const busy = await v2Bot(only.wsUrl, { register, onChat: () => {} });
+    const me = await person(only.url);
+    const key = (await me.call<KeyAnswer>("POST", "/api/keys", { name: "k", scope: "all", bots: ["busy"] })).body.key;
+    const mine = async (who: ReturnType<typeof api>, target?: string): Promise<string> => {
+      const id = await me.conversation();
+      const body = { clientId: crypto.randomUUID(), content: "hello", ...(target && { target }) };
+      return (await who<{ turnId: string }>("POST", `/api/conversations/${id}/messages`, body)).body.turnId;
+    };
+    const script = api(only.url, key);
+    await mine(me.call);
+    await busy.waitFor("chat");
+    const waiting = { own: await mine(script), aimed: await mine(me.call, "busy"), any: await mine(me.call) };
+    const cancel = async (turnId: string): Promise<number> =>
+      (await script("POST", `/api/turns/${turnId}/cancel`)).status;
+    expect([await cancel(waiting.own), await cancel(waiting.aimed), await cancel(waiting.any)]).toEqual([
+      200, 200, 404,
+    ]);
+    // Over without any bot: as before.
+    expect([await cancel(waiting.own), await cancel(waiting.aimed)]).toEqual([200, 200]);
+    expect(busy.frames.filter(({ type }) => type === "chat")).toHaveLength(1);
+    await busy.close();
+    await only.stop();
   });
 
   test("ends at its time, which is to come when it is made", async () => {

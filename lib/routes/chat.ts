@@ -5,7 +5,7 @@ import type { Call, Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { ERRORS, Reject, type Attachment, type ErrorCode } from "../protocol.ts";
 import { parseAfter, type After, type Readable } from "../streams/reader.ts";
-import type { TurnRow } from "../store/turns.ts";
+import { onlyOf, type TurnRow } from "../store/turns.ts";
 import { allows, whenEnded, type TurnEnd } from "../turn.ts";
 import type { Ask, Started } from "../turns/starts.ts";
 
@@ -25,20 +25,11 @@ export const clientOf = (id: string, body: unknown): NonNullable<Ask["client"]> 
 export const onlyBots = (call: Call): Pick<Ask, "onlyBots"> =>
   call.caller.key?.bots ? { onlyBots: call.caller.key.bots } : {};
 
-/** Is a turn one of a key for the bots `only`? By the bot that has it; before that by those it was asked of (absent: all). */
-const isOf = (
-  bot: string | null | undefined,
-  asked: Iterable<string> | undefined,
-  only: ReadonlySet<string> | undefined,
-): boolean => {
+/** Is a turn one of a key for the bots `only`? By the bot that has it or must; before that by those that may get it (absent: all). */
+const isOf = (bot: string | null | undefined, may: Set<string> | undefined, only: Set<string> | undefined): boolean => {
   if (!only) return true;
-  if (typeof bot === "string") return only.has(bot);
-  return asked !== undefined && [...asked].every((id) => only.has(id));
+  return typeof bot === "string" ? only.has(bot) : (may?.isSubsetOf(only) ?? false);
 };
-
-/** As `only_bots` of a row says it. */
-const askedOf = ({ only_bots }: TurnRow): string[] | undefined =>
-  only_bots === null ? undefined : (JSON.parse(only_bots) as string[]);
 
 type Finished = { botId: string | null; content: string; attachments: Attachment[]; at: number };
 
@@ -113,9 +104,9 @@ export const chatRoutes = (gate: Gate): Route[] => {
     const { user, key } = call.caller;
     const id = decodeId(call.params.id ?? "");
     const open = turns.get(id);
-    if (open?.user === user && isOf(open.botId, open.wanted.only, key?.bots)) return { open };
+    if (open?.user === user && isOf(open.botId ?? open.wanted.target, open.wanted.only, key?.bots)) return { open };
     const row = open ? undefined : store.turns.get(id);
-    if (row?.user === user && isOf(row.bot, askedOf(row), key?.bots)) return { row };
+    if (row?.user === user && isOf(row.bot ?? row.target, onlyOf(row), key?.bots)) return { row };
     throw new Reject("not_found");
   };
 

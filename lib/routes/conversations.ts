@@ -88,8 +88,8 @@ export const conversationRoutes = (gate: Gate): Route[] => {
         const { user, key } = call.caller;
         if (botId !== undefined && !(bots.mayUse(user, botId) && allows(key?.bots, botId)))
           throw new Reject("bot_not_found");
-        const row = await store.conversations.create(call.caller.user, title, botId ?? null);
-        publish.conversation(call.caller.user, row);
+        const row = await store.conversations.create(user, title, botId ?? null);
+        publish.conversation(user, row);
         return call.json(toConversation(row), 201);
       },
     },

@@ -39,6 +39,10 @@ export type TurnRow = {
   ended_at: number | null;
 };
 
+/** The bots its caller may use, where that was less than what the user may. */
+export const onlyOf = ({ only_bots }: Pick<TurnRow, "only_bots">): Set<string> | undefined =>
+  only_bots === null ? undefined : new Set(JSON.parse(only_bots) as string[]);
+
 export type BeginTurn = {
   user: string;
   /** Absent: the user's default conversation with `bot`, made when there is none. "new": one of its own. */

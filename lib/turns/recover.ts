@@ -2,6 +2,7 @@
 import { encodeId } from "../ids.ts";
 import type { ChatSource } from "../protocol.ts";
 import { toAttachment } from "../store/rows.ts";
+import { onlyOf } from "../store/turns.ts";
 import { added, type Turn } from "../turn.ts";
 import type { Core } from "./core.ts";
 import { GRACE_V2_MS } from "./dispatch.ts";
@@ -27,7 +28,7 @@ export const recoverTurns = (
         target: row.target ?? undefined,
         pool: row.pool,
         sticky: row.bot ?? undefined,
-        only: row.only_bots === null ? undefined : new Set(JSON.parse(row.only_bots) as string[]),
+        only: onlyOf(row),
       },
       content,
       now(),

@@ -7,6 +7,7 @@
 import { cpus, release } from "node:os";
 import { join } from "node:path";
 import { buildPage } from "../../ui/build.ts";
+import { firstLoad } from "../harness/first-load.ts";
 import { measure, median, type Run, type Start } from "./measure.ts";
 import { startBare, startOurs, startV1 } from "./peers.ts";
 import { ROWS, type Row } from "./rows.ts";
@@ -125,17 +126,6 @@ const startTimes = async (): Promise<number[]> => {
   return times;
 };
 
-/** kB of the first load: the page, its style, its own script and the one that draws Markdown, as they are sent. */
-const pageSize = async (): Promise<number> => {
-  const files = await buildPage();
-  const holds = (text: string) => (file: (typeof files)[number]) => new TextDecoder().decode(file.bytes).includes(text);
-  const first = files.filter(
-    (file) =>
-      file.path === "/" || /^\/(app|style)-/.test(file.path) || (/\.js$/.test(file.path) && holds("inlineQueue")(file)),
-  );
-  return first.reduce((sum, { gzip, bytes }) => sum + (gzip ?? bytes).length, 0) / 1000;
-};
-
 say(cells("row", "unit", "bare", "ours", "ratio", "budget", "each round", "v1 ratio", "spread", "load"));
 say("|---|---|---|---|---|---|---|---|---|---|");
 for (const row of ROWS) {
@@ -163,7 +153,10 @@ if (hasBinary && !quick && (!only || only.includes("start"))) {
     ),
   );
 }
-if (whole) say(cells("page", "kB compressed, first load", "", number(await pageSize()), "", "", "", "", "", ""));
+if (whole) {
+  const kb = firstLoad(await buildPage()).all / 1000;
+  say(cells("page", "kB compressed, first load", "", number(kb), "", "", "", "", "", ""));
+}
 
 if (whole) {
   const text = await Bun.file(DOC).text();

@@ -1,7 +1,7 @@
 /** Versions, quotes, messages nobody asked for, print. Behaviours 21, 22 and 42 of facts/chat-page.md. */
 import { describe, expect, test } from "bun:test";
-import { DESK, finished, openPage, type Page, send, signIn, sleep, textOf, until, waitFor } from "./rig.ts";
 import { person } from "../harness/person.ts";
+import { DESK, finished, openPage, type Page, send, signIn, sleep, textOf, until, waitFor } from "./rig.ts";
 import { scene } from "./scene.ts";
 
 const stage = scene();
