@@ -19,6 +19,8 @@ export type Follow = {
 
 const NEAR_PX = 80;
 const GESTURE_PX = 3;
+/** Browsers scroll smoothly for some 300 ms after a key or the wheel: what of it is left when we take hold is no new gesture. */
+const LEFTOVER_MS = 500;
 
 /** `changed` is called when the hold is taken or let go. */
 export const createFollow = (scroller: HTMLElement, content: HTMLElement, changed: () => void): Follow => {
@@ -26,6 +28,7 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
   let lastTop = 0;
   let lastHeight = 0;
   let touchY: number | undefined;
+  let heldAt = -LEFTOVER_MS;
 
   const gap = (): number => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
   const set = (next: boolean): void => {
@@ -40,6 +43,10 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
     if (pinned && gap() > 0.5) scroller.scrollTop = scroller.scrollHeight;
     lastTop = scroller.scrollTop;
     lastHeight = scroller.scrollHeight;
+  };
+  const hold = (): void => {
+    heldAt = performance.now();
+    set(true);
   };
 
   scroller.addEventListener("wheel", (event) => event.deltaY <= -GESTURE_PX && letGo(), { passive: true });
@@ -60,7 +67,9 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
     () => {
       const top = scroller.scrollTop;
       const grown = scroller.scrollHeight - lastHeight;
-      if (pinned && top < lastTop - GESTURE_PX && grown >= 0 && gap() > GESTURE_PX) letGo();
+      const upwards = pinned && top < lastTop && grown >= 0;
+      if (upwards && performance.now() - heldAt < LEFTOVER_MS) return stick();
+      if (upwards && top < lastTop - GESTURE_PX && gap() > GESTURE_PX) letGo();
       else if (!pinned && top > lastTop && gap() <= NEAR_PX) set(true);
       lastTop = top;
       lastHeight = scroller.scrollHeight;
@@ -75,10 +84,10 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
   return {
     pinned: () => pinned,
     pin: () => {
-      set(true);
+      hold();
       stick();
     },
-    hold: () => set(true),
+    hold,
     stick,
     keep: (anchor, change) => {
       const element = anchor();

@@ -123,6 +123,16 @@ describe("following", () => {
     await finished(page, 3);
     expect(await page.evaluate<number>(gap)).toBeLessThanOrEqual(2);
     expect(await page.isHidden(".latest")).toBe(true);
+    // A key scrolls smoothly: what is left of that when one sends is no new gesture.
+    await page.fill("#composer", "我又说");
+    await page.locator(".scroller").focus();
+    await page.keyboard.press("PageUp");
+    await page.waitForSelector(".latest:not([hidden])");
+    await page.evaluate(`document.querySelector(".send").click()`); // at once: the driver waits until a button stands still
+    await finished(page, 4);
+    await sleep(400);
+    expect(await page.evaluate<number>(gap)).toBeLessThanOrEqual(2);
+    expect(await page.isHidden(".latest")).toBe(true);
     await context.close();
   }, 30_000);
 

@@ -144,7 +144,15 @@ export const finished = async (page: Page, count = 1, ms = 10_000): Promise<void
     `document.querySelectorAll(".msg.bot:not([data-state=streaming])").length >= ${count} && !document.querySelector(".msg.bot[data-state=streaming]")`,
     ms,
   );
-  await sleep(50); // its text is drawn with the next frames
+  await drawn(page);
+};
+
+/** Waits until what the page changed so far is drawn: its text comes with the next frame, and where it scrolls to after that. */
+export const drawn = async (page: Page): Promise<void> => {
+  await sleep(50);
+  // A page that is not in front draws no frames.
+  const frames = `new Promise((done) => { requestAnimationFrame(() => requestAnimationFrame(() => done())); setTimeout(done, 1000); })`;
+  await page.evaluate(frames);
 };
 
 /** Text of an element. */
