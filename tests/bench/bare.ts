@@ -1,12 +1,17 @@
 /**
  * The least Bun program that relays a chat: one Map, JSON.parse, JSON.stringify; no login, no checks, no storage.
  * The measure of every ratio in docs/benchmarks.md. Prints its port as one line of JSON.
+ *
+ * With a file as its argument it also keeps what a chat says before it is told (storing.ts): what that promise alone costs.
  */
+import { createStoring } from "./storing.ts";
+
 type Waiting = (content: string, done: boolean) => void;
 
 let bot: Bun.ServerWebSocket<unknown> | undefined;
 let next = 0;
 const waiting = new Map<string, Waiting>();
+const store = process.argv[2] ? createStoring(process.argv[2]) : undefined;
 
 const ask = (body: { message: string; image?: string }, on: Waiting): string => {
   const id = String(++next);
@@ -28,6 +33,7 @@ const server = Bun.serve({
     "/api/chat": {
       POST: async (request) => {
         const body = (await request.json()) as { message: string };
+        if (store) await store("user", body.message);
         const content = await new Promise<string>((resolve) => {
           let text = "";
           ask(body, (part, done) => {
@@ -35,6 +41,7 @@ const server = Bun.serve({
             if (done) resolve(text);
           });
         });
+        if (store) await store("bot", content);
         return Response.json({ botId: "bot", content, timestamp: Date.now() });
       },
     },

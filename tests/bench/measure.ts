@@ -105,4 +105,29 @@ export const measure = async (
   return runs;
 };
 
+/**
+ * The same by processes that live through all rounds, one after the other within each: nearer to each other than fresh ones,
+ * and warm, so less of what is measured is chance. For rows of CPU.
+ */
+export const inTurns = async (row: Row, starts: readonly Start[], rounds: number): Promise<Map<string, Run[]>> => {
+  const peers: Peer[] = [];
+  const runs = new Map<string, Run[]>();
+  try {
+    for (const start of starts) {
+      const peer = await start();
+      if (!peer) continue;
+      peers.push(peer);
+      await load(peer, warmUp(row));
+    }
+    for (let round = 0; round < rounds; round++)
+      for (const peer of peers) {
+        await quiet(peer);
+        runs.set(peer.name, [...(runs.get(peer.name) ?? []), await load(peer, row.work)]);
+      }
+  } finally {
+    for (const peer of peers) await peer.stop();
+  }
+  return runs;
+};
+
 export const median = (values: number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;

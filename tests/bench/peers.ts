@@ -72,14 +72,21 @@ const stopper = (child: Bun.Subprocess, folder?: string) => async (): Promise<vo
   if (folder) rmSync(folder, { recursive: true, force: true });
 };
 
-export const startBare = async (): Promise<Peer> => {
-  const child = Bun.spawn(pinned(0, [process.execPath, join(HERE, "bare.ts")]), { stdout: "pipe", stderr: "inherit" });
+const relay = async (name: string, folder?: string): Promise<Peer> => {
+  const command = [process.execPath, join(HERE, "bare.ts"), ...(folder ? [join(folder, "bare.db")] : [])];
+  const child = Bun.spawn(pinned(0, command), { stdout: "pipe", stderr: "inherit" });
   const reader = child.stdout.getReader();
   const { value } = await reader.read();
   reader.releaseLock();
   const { port } = JSON.parse(new TextDecoder().decode(value)) as { port: number };
-  return { name: "bare", pid: child.pid, port, token: undefined, botToken: undefined, v2: false, stop: stopper(child) };
+  return { name, pid: child.pid, port, token: undefined, botToken: undefined, v2: false, stop: stopper(child, folder) };
 };
+
+export const startBare = (): Promise<Peer> => relay("bare");
+
+/** The same that keeps each question and each answer: what that promise costs anybody. */
+export const startStoring = (): Promise<Peer> =>
+  relay("bare that stores", mkdtempSync(join(tmpdir(), "nexus-bench-bare-")));
 
 /** As many conversations of a question and an answer, by the gateway's own store. */
 const fillStore = async (dir: string, conversations: number): Promise<void> => {

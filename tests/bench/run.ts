@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { buildPage } from "../../ui/build.ts";
 import { firstLoad } from "../harness/first-load.ts";
 import { measure, median, type Run, type Start } from "./measure.ts";
-import { startBare, startOurs, startV1 } from "./peers.ts";
+import { startBare, startOurs, startStoring, startV1 } from "./peers.ts";
 import { ROWS, type Row } from "./rows.ts";
 
 const ROOT = join(import.meta.dir, "../..");
@@ -53,7 +53,8 @@ const peersOf = (row: Row): Start[] => {
   if (conversations !== undefined)
     return [ours, async () => ({ ...(await startOurs(from, { login: true, conversations })), name: "full" })];
   const source = row.source && hasBinary && !quick ? [() => startOurs("source")] : [];
-  return [startBare, ours, ...source, ...(row.v1 && !quick ? [startV1] : [])];
+  const stored = row.stored && !quick ? [startStoring] : [];
+  return [startBare, ours, ...stored, ...source, ...(row.v1 && !quick ? [startV1] : [])];
 };
 
 const progress = (row: Row) => (round: number, peer: string) =>
@@ -88,6 +89,15 @@ const tell = (row: Row, runs: Map<string, Run[]>): void => {
   );
   const aside = (name: string, unit: string, ...rest: string[]): void =>
     say(cells(name, unit, ...rest, "", "", "", "", ""));
+  const storing = values("bare that stores");
+  if (storing.length > 0 && base !== undefined)
+    aside(
+      `${row.name}, bare that stores`,
+      "the least that has question and answer on disk before they are told",
+      number(base),
+      number(median(storing)),
+      (median(storing) / base).toFixed(2),
+    );
   const fromSource = values("ours (source)");
   if (fromSource.length > 0 && mine === "ours" && base !== undefined)
     aside(
