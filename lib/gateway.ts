@@ -285,6 +285,7 @@ export const createGateway = async ({
     clocks.stop();
     stopProbe();
     streams.closeAll();
+    turns.leave(); // models and bots go one after the other, and nobody's answer is given to who goes next
     await models.close();
     bots.closeAll();
     online.stop();

@@ -127,6 +127,7 @@ export const createTurns = (deps: {
       for (const turn of open.values()) if (turn.connection === connection) dispatch.lost(turn, connection);
     },
     roomChanged: dispatch.roomChanged,
+    leave: dispatch.leave,
 
     /** Open turns of the run before: those of v2 bots wait for them, those of v1 bots fail with their partial text. */
     recover: (): void =>

@@ -117,3 +117,31 @@ test("a gateway that is stopped in the middle of an answer asks again after its 
   expect(await answerTo(after.call, asked)).toMatchObject({ state: "done", content: "whole answer" });
   expect(fake.asked).toHaveLength(2);
 });
+
+test("a gateway that stops gives nobody's answer to the model beside it", async () => {
+  const folder = await tempDir("models-life");
+  closing.push(folder.remove);
+  const [mine, beside] = [
+    service(
+      () => pieces([openAi.text("lost "), 30_000]),
+      () => pieces([openAi.text("whole answer"), openAi.finish()]),
+    ),
+    service(() => pieces([openAi.text("of another"), openAi.finish()])),
+  ];
+  const models = [
+    { id: "m", openai: `${mine.url}/v1`, model: "one" },
+    { id: "n", openai: `${beside.url}/v1`, model: "two" },
+  ];
+  const before = await setup(models, folder.path);
+  const { id } = (await before.call<{ id: string }>("POST", "/api/conversations", { botId: "m" })).body;
+  await before.call("POST", `/api/conversations/${id}/messages`, { clientId: crypto.randomUUID(), content: "hello" });
+  await until(() => mine.asked.length === 1);
+  await before.gateway.stop();
+  const after = await setup(models, folder.path);
+  const answer = await until(async () => {
+    const { messages } = (await after.call<{ messages: Message[] }>("GET", `/api/conversations/${id}/messages`)).body;
+    return messages.find(({ role, state }) => role === "bot" && state === "done");
+  });
+  expect([answer.botId, answer.content]).toEqual(["m", "whole answer"]);
+  expect([mine.asked.length, beside.asked.length]).toEqual([2, 0]);
+});

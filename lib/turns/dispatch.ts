@@ -36,6 +36,7 @@ export const createDispatch = (
   finish: (turn: Turn, end: TurnEnd) => void,
 ) => {
   let idleSince = 0;
+  let leaving = false;
 
   const mayTake = (turn: Pick<Turn, "user" | "wanted">, one: Connection): boolean =>
     bots().mayUse(turn.user, one.botId) && allows(turn.wanted.only, one.botId);
@@ -185,7 +186,8 @@ export const createDispatch = (
   const lost = (turn: Turn, connection: Connection): void => {
     if (turn.connection !== connection || turn.ending) return;
     release(turn);
-    if ((!began(turn, connection) || connection.caps.has("idempotent")) && giveOther(turn, connection)) return;
+    const moves = !leaving && (!began(turn, connection) || connection.caps.has("idempotent"));
+    if (moves && giveOther(turn, connection)) return;
     orphan(turn, connection);
   };
 
@@ -234,6 +236,10 @@ export const createDispatch = (
     release,
     deliver,
     lost,
+    /** The process is about to end: who goes keeps its turns for the next start. */
+    leave: (): void => {
+      leaving = true;
+    },
 
     /** Stored, but its connection is gone or was never there: another one, or the queue. */
     place: (turn: Turn): void => {
