@@ -417,6 +417,28 @@ describe("a gateway that starts again", () => {
     await second.quiet();
   });
 
+  test("what waited for anybody goes to whoever is free first, and to nobody of another pool", async () => {
+    const { first, restart } = await lives();
+    await first.v2("vip", { pools: ["vip"] }, hold);
+    const [a, b] = [await first.v2("a", { maxConcurrency: 1 }, hold), await first.v2("b", { maxConcurrency: 1 }, hold)];
+    const me = await first.person();
+    for (const target of ["a", "b"]) await me.ask(target, { target });
+    const waiting = await me.reader("/api/chat/stream", { message: "for anybody" });
+    await waiting.find(({ position }) => position === 1);
+    a.write(await a.waitFor("chat"), "x");
+    b.write(await b.waitFor("chat"), "y");
+    await Promise.all([a.waitFor("ack"), b.waitFor("ack")]);
+
+    const second = await restart();
+    const vip = await second.v2("vip", { pools: ["vip"] }, hold);
+    const backA = await second.v2("a", { maxConcurrency: 1, session: a.registered.session }, hold);
+    const backB = await second.v2("b", { maxConcurrency: 1, session: b.registered.session }, hold);
+    expect([backA, backB].map((bot) => bot.registered.pending?.length)).toEqual([1, 1]);
+    backB.end(b.chats[0]!, "", { seq: 2 });
+    expect((await backB.waitFor("chat")).content).toBe("for anybody");
+    expect([vip.chats.length, backA.chats.length]).toEqual([0, 0]);
+  });
+
   test("asks again, with the next attempt, what had not been accepted; a bot that knows it does not run it twice", async () => {
     const { first, restart } = await lives();
     const bot = await first.v2("a", {}, { ...hold, ack: false });

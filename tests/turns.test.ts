@@ -423,6 +423,23 @@ describe("waiting in the queue", () => {
     a.end(a.chats[0]!, "done");
     await first.all();
   });
+
+  test("who waits does not wait in the conversation of a bot that would not get it", async () => {
+    const rig = await open();
+    await rig.v2("special", { pools: ["vip"] });
+    const worker = await rig.v2("worker", { maxConcurrency: 1 }, hold);
+    const me = await rig.person();
+    const special = await me.ask("hello", { target: "special" });
+    const busy = await me.ask("busy", { target: "worker" });
+    const waiting = await me.reader("/api/chat/stream", { message: "for anybody" });
+    await waiting.find(({ position }) => position === 1);
+    worker.end(worker.chats[0]!, "done");
+    await until(() => worker.chats.length === 2, 2000, "the one that waited");
+    worker.end(worker.chats[1]!, "by worker");
+    await waiting.all();
+    expect((await me.messages(busy.conversation)).map(({ content }) => content)).toContain("by worker");
+    expect((await me.ask("again", { target: "special" })).conversation).toBe(special.conversation);
+  });
 });
 
 describe("cancelling", () => {

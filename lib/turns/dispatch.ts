@@ -53,6 +53,13 @@ export const createDispatch = (
     );
   };
 
+  /** Of those that would get it, the one online longest: where a turn without a bot waits. */
+  const likely = (turn: Pick<Turn, "user" | "wanted">): string | undefined => {
+    for (const one of bots().connections())
+      if (!one.draining && one.pools.includes(turn.wanted.pool) && mayTake(turn, one)) return one.botId;
+    return undefined;
+  };
+
   /** Counts the turn in the connection. Before any await, so that two choices never see the same free place. */
   const reserve = (turn: Turn, connection: Connection): void => {
     connection.inFlight++;
@@ -232,6 +239,7 @@ export const createDispatch = (
 
   return {
     pick,
+    likely,
     reserve,
     release,
     deliver,

@@ -19,6 +19,11 @@ export const recoverTurns = (
   then: { wait: (turn: Turn) => void; requeue: (turn: Turn) => void; fail: (turn: Turn) => void },
 ): void => {
   const { wait, requeue, fail } = then;
+  /** Of a turn that waits: whoever answered last. The default conversation with a bot is only where it was put. */
+  const stickyOf = (id: number): string | null => {
+    const conversation = store.turns.conversation(id);
+    return conversation?.is_default === 0 ? conversation.bot : null;
+  };
   for (const { row, text } of store.turns.open()) {
     const question = store.turns.message(row.question);
     const content = row.text ?? question?.content ?? "";
@@ -27,7 +32,7 @@ export const recoverTurns = (
       {
         target: row.target ?? undefined,
         pool: row.pool,
-        sticky: row.bot ?? undefined,
+        sticky: (row.proto === 0 ? stickyOf(row.conversation) : row.bot) ?? undefined,
         only: onlyOf(row),
       },
       content,

@@ -193,13 +193,7 @@ export const createStarts = (
       const begin: BeginTurn = {
         user: ask.user,
         // A queued turn without a bot lives in the default conversation of whoever would get it.
-        bot:
-          turn.botId ??
-          target ??
-          bots()
-            .list(ask.user)
-            .find(({ id }) => allows(ask.onlyBots, id))?.id ??
-          null,
+        bot: turn.botId ?? target ?? dispatch.likely(turn) ?? null,
         botName: turn.botName ?? null,
         instance: turn.instance,
         proto: turn.proto,
