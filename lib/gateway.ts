@@ -11,6 +11,7 @@ import { createBotSettings } from "./botsettings.ts";
 import { createBots, type Bots, type SocketData } from "./bots.ts";
 import { createClocks, steadyFrom } from "./clocks.ts";
 import type { Config } from "./config.ts";
+import { asRunning } from "./config/running.ts";
 import { createDays } from "./days.ts";
 import type { Gate } from "./gate.ts";
 import { createHearing } from "./hear.ts";
@@ -306,17 +307,11 @@ export const createGateway = async ({
     sweeps: clocks.beats,
     page,
 
-    /** Takes over a new config. Nobody who is still allowed is dropped. host, port, dataDir and synchronous need a restart. */
+    /** Takes over a new config, but for what needs a restart (config/running.ts). Nobody who is still allowed is dropped. */
     reload: (next: Config): void => {
-      const { host, port, synchronous } = config;
-      for (const [name, was, is] of [
-        ["host", host, next.host],
-        ["port", port, next.port],
-        ["dataDir", config.dataDir, next.dataDir],
-        ["synchronous", synchronous, next.synchronous],
-      ] as const)
-        if (was !== is) log("warn", "config_needs_restart", { setting: name });
-      file = { ...next, host, port, dataDir: config.dataDir, synchronous };
+      const running = asRunning(initial, next);
+      for (const setting of running.waits) log("warn", "config_needs_restart", { setting });
+      file = running.config;
       config = botSettings.over(file);
       recheck();
       models.apply(config);

@@ -491,6 +491,20 @@ describe("doors", () => {
     expect(ids()).toEqual([]);
   });
 
+  test("less may come in at once, more after a restart, and what is announced holds", async () => {
+    const limits = { bodyBytes: 1_000_000, frameBytes: 1_000_000, attachmentBytes: 1_000_000 };
+    const { v2, reload, person, logs } = await open({ limits });
+    const more = { bodyBytes: 2_000_000, frameBytes: 2_000_000, attachmentBytes: 500_000 };
+    reload({ limits: more });
+    const waits = logs.filter(({ event }) => event === "config_needs_restart").map(({ fields }) => fields?.setting);
+    expect(waits).toEqual(["limits.bodyBytes", "limits.frameBytes"]);
+    const bot = await v2("a");
+    expect(bot.registered.limits).toEqual({ frameBytes: 1_000_000, attachmentBytes: 500_000 });
+    const me = await person();
+    const refused = await me("POST", "/api/chat", { message: "x".repeat(1_500_000) });
+    expect([refused.status, refused.body.code]).toEqual([413, "too_large"]);
+  });
+
   test("who may use a bot follows the config", async () => {
     const { v1, person, reload } = await open({ bots: { a: { token: "token-of-bot-a-xyz", users: ["admin"] } } });
     await v1("a", { token: "token-of-bot-a-xyz" });
