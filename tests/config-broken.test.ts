@@ -91,6 +91,21 @@ const BROKEN: [name: string, text: string, faults: RegExp[]][] = [
     [/^users\.b\.identities\[0\]: already belongs to the user a/],
   ],
   [
+    "identities without their source, beside one that is taken",
+    '{"users": {"a": {"identities": ["zhangsan", null, "wecom:C:z"]}, "b": {"identities": ["WeCom:C:z", "wecom:C:z"]}}}',
+    [
+      /^users\.a\.identities\[0\]: /,
+      /^users\.a\.identities\[1\]: /,
+      /^users\.b\.identities\[0\]: /,
+      /^users\.b\.identities\[1\]: already belongs to the user a/,
+    ],
+  ],
+  [
+    "providers that are no objects",
+    '{"publicUrl": "https://a.example", "signIn": {"oidc": ["x", null]}}',
+    [/^signIn\.oidc\[0\]: a JSON object/, /^signIn\.oidc\[1\]: a JSON object/],
+  ],
+  [
     "a limited bot without a token",
     '{"bots": {"b": {"users": ["a"]}, "c": {"pools": ["p"]}}}',
     [/^bots\.b\.token: /, /^bots\.c\.token: /],

@@ -43,6 +43,7 @@ export const crossCheck = (parsed: Parsed, faults: Fault[]): void => {
   const owners = new Map<string, string>();
   for (const [name, user] of parsed.users ?? [])
     for (const [i, identity] of (user?.identities ?? []).entries()) {
+      if (identity === undefined) continue; // refused
       const owner = owners.get(foldIdentity(identity));
       if (owner !== undefined)
         faults.push({

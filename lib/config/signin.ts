@@ -268,6 +268,7 @@ export const checkSignIn = (written: Written, publicUrl: string | undefined, fau
       );
   const ids = new Set<string>();
   for (const [i, settings] of (oidc ?? []).entries()) {
+    if (settings === undefined) continue; // refused
     const path = `signIn.oidc[${i}]`;
     if (ids.has(settings.id) || ["feishu", "lark", "dingtalk", "wecom"].includes(settings.id))
       fault(`${path}.id`, "已被占用", "is taken already");

@@ -122,6 +122,14 @@ const CONFIG = testConfig({
   bots: { "my-bot": { token: "a token of its own", users: ["admin"], pools: ["default"], weight: 1 } },
   limits: { turnsPerUser: 20, bodyBytes: 1000 },
   retentionDays: 3,
+  users: { admin: { password: "a-long-password", identities: ["wecom:CORP:zhang", "feishu:t:u1"] } },
+  signIn: {
+    create: "listed",
+    block: ["feishu:t:u2"],
+    feishu: { appId: "cli_a", appSecret: "app-secret", tenants: ["t"], tokenApi: "v3" },
+    oidc: [{ id: "kc", name: "KC", issuer: "https://kc.example.com", clientId: "c", require: { groups: ["it"] } }],
+  },
+  models: [{ id: "gpt", openai: "https://api.example.com/v1", model: "m", key: "k" }],
 });
 
 const HEADERS = [
