@@ -232,6 +232,10 @@ export const createGateway = async ({
 
   // ── clocks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  const sweepConversations = async (): Promise<void> => {
+    for (const { user, id, rev } of await store.conversations.sweep(config.retentionDays))
+      turns.publish.deleted(user, id, rev);
+  };
   const indexing = createIndexing(store);
   const clocks = createClocks(
     {
@@ -246,7 +250,7 @@ export const createGateway = async ({
         streams.sweep();
         inbox.sweep();
         for (const call of waiting.values()) call.server.timeout(call.request, WAITING_S);
-        return { conversations: store.conversations.sweep(config.retentionDays) };
+        return { conversations: sweepConversations() };
       },
       minute: () => {
         sessions.sweep();

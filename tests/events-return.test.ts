@@ -6,6 +6,7 @@ import { BOT_TOKEN, startGateway, until, v1Bot, v2Bot, type V2Bot } from "./harn
 import { of, placeOf, settle, types } from "./harness/events.ts";
 import { person, type Person } from "./harness/person.ts";
 import { rawEvents } from "./harness/raw.ts";
+import { createState } from "../ui/state.ts";
 
 let gateway: Awaited<ReturnType<typeof startGateway>>;
 let bot: V2Bot;
@@ -219,5 +220,67 @@ describe("a reader that returns", () => {
     told.push(...reader);
     expect(told.at(-1)).toContain('"meanwhile"');
     await late.close();
+  });
+});
+
+describe("a conversation that is deleted while turns run, and taken back", () => {
+  test("tells every reader how they ended, whatever it had been told, and a page shows none of them open", async () => {
+    const id = await admin.conversation();
+    await admin.exchange(id, "before");
+    const from = store().rev();
+    const live = await admin.events();
+    const turns: string[] = [];
+    for (const content of ["hold one", "hold two"]) {
+      const { turnId } = (await admin.send(id, content)).body;
+      await live.find((event) => event.type === "chunk" && event.turnId === turnId);
+      turns.push(turnId);
+    }
+    await admin.call("DELETE", `/api/conversations/${id}`);
+    await until(() => gateway.gateway.gate.turns.count() === 0);
+    const returning = async (below: number) => {
+      const places = Array.from({ length: below - from }, (_, i) => `${store().epoch}:${from + i}`);
+      const readers = await Promise.all(places.map((place) => admin.events(place)));
+      for (const reader of readers) await reader.find(({ type }) => type === "bots");
+      return readers;
+    };
+    const readers = [live, await admin.events(), ...(await returning(store().rev() + 1))];
+    expect((await admin.call("POST", `/api/conversations/${id}/restore`, {})).status).toBe(200);
+    const back = store().rev();
+    readers.push(...(await returning(back - 1)));
+    expect(readers.length).toBeGreaterThan(10);
+    for (const reader of readers) {
+      for (const turnId of turns) await reader.find((event) => event.type === "message" && event.message.id === turnId);
+      const told = reader.events.findLastIndex(({ data }) => data.type === "conversation_deleted");
+      const after = reader.events.slice(told + 1).map(({ data }) => data);
+      const known = after.findIndex((event) => event.type === "conversation" && event.conversation.id === id);
+      const ends = after.flatMap((event, at) =>
+        event.type === "message" && event.message.role === "bot" ? [{ at, ...event.message }] : [],
+      );
+      expect(ends.map((message) => [message.id, message.state])).toEqual(turns.map((turn) => [turn, "cancelled"]));
+      expect(known).toBeGreaterThan(-1);
+      expect(known).toBeLessThan(ends[0]!.at);
+      expect(reader.events.at(-1)!.id).toBe(`${store().epoch}:${back}`);
+    }
+    // Cut between the two: the other one is still to come, and then nothing.
+    for (const [rev, due] of [
+      [back - 1, [turns[1]!]],
+      [back, []],
+    ] as const) {
+      const reader = await admin.events(`${store().epoch}:${rev}`);
+      await settle(reader, admin);
+      expect(of(reader.events, "message").map(({ message }) => message.id)).toEqual([...due]);
+      readers.push(reader);
+    }
+    const page = createState();
+    page.threads.set(id, { messages: new Map(), status: "ready", next: undefined, choice: new Map() });
+    const most: number[] = [];
+    for (const { data } of live.events) {
+      page.apply(data);
+      most.push(page.turns.size);
+    }
+    expect(Math.max(...most)).toBe(2);
+    expect(page.turns.size).toBe(0);
+    expect(turns.map((turn) => page.threads.get(id)!.messages.get(turn)?.state)).toEqual(["cancelled", "cancelled"]);
+    for (const reader of readers) await reader.leave();
   });
 });

@@ -1,8 +1,9 @@
 /** `/api/events`: what a reader is told when it connects, and what it is told then. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { BOT_TOKEN, startGateway, until, v1Bot, v2Bot, type V2Bot } from "./harness.ts";
-import { of, settle, type EventOf } from "./harness/events.ts";
-import { person, type Person } from "./harness/person.ts";
+import { fakeClock } from "./harness/clock.ts";
+import { of, placeOf, settle, types, type EventOf } from "./harness/events.ts";
+import { person, type List, type Person } from "./harness/person.ts";
 
 let gateway: Awaited<ReturnType<typeof startGateway>>;
 let bot: V2Bot;
@@ -146,6 +147,31 @@ describe("a reader that connects", () => {
     await settle(reader, other);
     expect(reader.events.slice(seen).filter(({ data }) => data.type !== "bots")).toHaveLength(1);
     await reader.leave();
+  });
+
+  test("is told which conversations retention takes away, by the revision that one that returns is told", async () => {
+    const clock = fakeClock();
+    const own = await startGateway({ retentionDays: 1 }, { now: clock.now });
+    const old = await person(own.url);
+    const id = await old.conversation({ title: "old" });
+    clock.pass(36 * 3600_000);
+    const who = await person(own.url);
+    const kept = await who.conversation({ title: "new" });
+    const since = await placeOf(who);
+    const other = await (await person(own.url, "user1")).events();
+    const live = await who.events();
+    await live.find(({ type }) => type === "bots");
+    own.gateway.sweeps.fiveSeconds();
+    const gone = await live.find(({ type }) => type === "conversation_deleted");
+    expect(gone.data).toEqual({ type: "conversation_deleted", id });
+    expect((await who.call<List>("GET", "/api/conversations")).body.conversations.map((one) => one.id)).toEqual([kept]);
+    const returned = await who.events(since);
+    const told = await returned.find((event, item) => event.type === "conversation_deleted" && item.id !== "");
+    expect([told.id, told.data]).toEqual([gone.id, gone.data]);
+    await other.find(({ type }) => type === "bots");
+    expect(types(other)).not.toContain("conversation_deleted");
+    for (const reader of [live, returned, other]) await reader.leave();
+    await own.stop();
   });
 
   test("by HEAD leaves no stream open", async () => {

@@ -128,6 +128,20 @@ describe("search does not find", () => {
     expect(await count("蜉蝣")).toBe(2);
   });
 
+  test("what ended in a deleted conversation; and finds it when that is undone, read before or after", async () => {
+    const { store } = made;
+    const read = await made.ask("admin", "问一", { conversation: "new" });
+    const unread = await made.ask("admin", "问二", { conversation: "new" });
+    for (const { conversation } of [read, unread]) await store.conversations.delete("admin", conversation);
+    await made.answer(read.turn, "穿山甲");
+    await made.index();
+    await made.answer(unread.turn, "穿山甲");
+    expect(await count("穿山甲")).toBe(0);
+    for (const { conversation } of [read, unread]) await store.conversations.restore("admin", conversation);
+    await made.index();
+    expect(await count("穿山甲")).toBe(2);
+  });
+
   test("old titles: a renamed conversation is found by its new name only", async () => {
     const { id } = await made.store.conversations.create("admin", "老鹰", null);
     await made.index();

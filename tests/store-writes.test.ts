@@ -1,4 +1,5 @@
 /** What the store does with writes: group commits, ids, files, what is swept away and what is not. */
+import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -349,6 +350,33 @@ describe("a deleted conversation", () => {
     await store.conversations.sweep(0);
   });
 
+  test("comes back with what ended in it as its newest change, also when the process was another one by then", async () => {
+    const dir = await folder();
+    const made = await testStore({ dir });
+    const { conversation, turn: before } = await made.exchange("admin", "a", "b");
+    const first = await made.ask("admin", "c", { conversation });
+    const second = await made.ask("admin", "d", { conversation });
+    await made.store.conversations.delete("admin", conversation);
+    await made.answer(second.turn, "f");
+    await made.stop();
+    // The clock decides nothing of it.
+    const { store, ...again } = await open({ dir, at: made.clock.at - 5000 });
+    await again.answer(first.turn, "e");
+    const rev = store.rev();
+    const { row, messages } = await store.conversations.restore("admin", conversation);
+    expect(messages.map(({ id, content, rev }) => [id, content, rev])).toEqual([
+      [second.turn, "f", rev + 1],
+      [first.turn, "e", rev + 2],
+    ]);
+    expect(row.rev).toBe(rev + 2);
+    const missed = store.conversations.changedMessages("admin", rev, store.rev(), 10);
+    expect(missed.map(({ message }) => message.content)).toEqual(["f", "e"]);
+    expect(store.turns.message(before)!.rev).toBeLessThan(rev);
+    // Once: an undo with nothing to tell changes the conversation alone.
+    await store.conversations.delete("admin", conversation);
+    expect((await store.conversations.restore("admin", conversation)).messages).toEqual([]);
+  });
+
   test("comes back whole within the undo time, and its words are gone after it", async () => {
     const made = await open();
     const { store, clock } = made;
@@ -367,5 +395,8 @@ describe("a deleted conversation", () => {
       const row = store.turns.conversation(id)!;
       expect([row.title, row.last_text, row.leaf]).toEqual(["", null, null]);
     }
+    const file = new Database(join(made.dir, "nexus.db"), { readonly: true });
+    expect(file.query("SELECT key FROM meta WHERE key LIKE 'deletion%'").all()).toEqual([]);
+    file.close();
   });
 });

@@ -130,8 +130,8 @@ export const conversationRoutes = (gate: Gate): Route[] => {
       path: "/api/conversations/:id/restore",
       auth: "user",
       handle: async (call) => {
-        const row = await store.conversations.restore(call.caller.user, idOf(call));
-        publish.conversation(call.caller.user, row);
+        const { row, messages } = await store.conversations.restore(call.caller.user, idOf(call));
+        publish.restored(call.caller.user, row, messages);
         return call.json(toConversation(row));
       },
     },

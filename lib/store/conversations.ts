@@ -20,13 +20,15 @@ const RETENTION_MS = 60_000;
 /** Messages emptied in one commit: a few milliseconds. */
 const PURGE_ROWS = 200;
 
+/** A conversation that is no more, and the revision of that. */
+export type Gone = { id: number; user: string; rev: number };
 export type ConversationPatch = { title?: string; pinned?: boolean; read?: number };
 
 export const createConversationStore = (
   { db, write, now, nextRev }: StoreBase,
   turns: TurnStore,
   attachments: AttachmentStore,
-  /** Told of another title (store/search.ts). */
+  /** Told of another title, and of messages that come back (store/search.ts). */
   note: (conversation: number, user: string, retitled: boolean) => void,
 ) => {
   const listAll = db.prepare<ConversationRow, [string, number, number, number]>(
@@ -57,6 +59,14 @@ export const createConversationStore = (
   );
   const setDeleted = db.prepare("UPDATE conversations SET deleted_at = ?, is_default = 0, rev = ? WHERE id = ?");
   const restoreRow = db.prepare("UPDATE conversations SET deleted_at = NULL, rev = ? WHERE id = ?");
+  // Apart from the row, whose own revision goes on with what still ends in it.
+  const keepDeletion = db.prepare("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)");
+  const forgetDeletion = db.prepare("DELETE FROM meta WHERE key = ?");
+  const storedSinceDeletion = db.prepare<MessageRow, [number, string]>(
+    `SELECT * FROM messages WHERE conversation = ? AND rev > (SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?)
+     ORDER BY rev`,
+  );
+  const setMessageRev = db.prepare("UPDATE messages SET rev = ? WHERE id = ?");
   const expired = db.prepare<{ id: number }, [number]>(
     "SELECT id FROM conversations WHERE deleted_at < ? AND (leaf IS NOT NULL OR title != '') LIMIT 1",
   );
@@ -79,8 +89,8 @@ export const createConversationStore = (
   const dropOldTurns = db.prepare(
     `DELETE FROM turns WHERE id IN (SELECT id FROM turns WHERE id < ? AND ${over} ORDER BY id LIMIT 500)`,
   );
-  const emptyOld = db.prepare<{ id: number }, [number]>(
-    `SELECT id FROM conversations c WHERE deleted_at IS NULL AND updated_at < ? AND NOT EXISTS
+  const emptyOld = db.prepare<{ id: number; user: string }, [number]>(
+    `SELECT id, user FROM conversations c WHERE deleted_at IS NULL AND updated_at < ? AND NOT EXISTS
        (SELECT 1 FROM messages m WHERE m.conversation = c.id) LIMIT 100`,
   );
   const changedConversations = db.prepare<ConversationRow, [string, number]>(
@@ -106,6 +116,22 @@ export const createConversationStore = (
   const withFiles = (rows: MessageRow[]): Message[] =>
     rows.map((row) => toMessage(row, row.files > 0 ? attachments.ofMessage(row.id) : []));
 
+  const deletionOf = (id: number): string => `deletion_rev_${id}`;
+
+  /**
+   * What was stored since the deletion was told to nobody, and readers may be past it: it changes once more. It was the
+   * newest of its conversation and stays so, in the same order.
+   */
+  const storeAgain = (id: number, user: string): MessageRow[] => {
+    const messages = storedSinceDeletion.all(id, deletionOf(id)).map((message) => ({ ...message, rev: nextRev() }));
+    for (const message of messages) {
+      setMessageRev.run(message.rev, message.id);
+      unindex.run(message.id); // search reads it again, and adds what it reads
+    }
+    if (messages.length > 0) note(id, user, false);
+    return messages;
+  };
+
   /** Takes words out of a deleted conversation, as many as one commit should; what is left is found again. */
   const purge = (id: number): void => {
     const some = someMessages.all(id, PURGE_ROWS);
@@ -117,6 +143,7 @@ export const createConversationStore = (
     if (some.length === PURGE_ROWS) return;
     unindex.run(id);
     hollow.run(id);
+    forgetDeletion.run(deletionOf(id));
   };
 
   /** One commit's worth of what was deleted and may not come back; false when there is nothing. */
@@ -126,20 +153,20 @@ export const createConversationStore = (
     return next !== null;
   };
 
-  /** True when there may be more. */
-  const dropOld = (before: number): boolean => {
+  /** `more`: there may be more. */
+  const dropOld = (before: number): { gone: Gone[]; more: boolean } => {
     dropOldTurns.run(before * 1000);
     const old = oldMessages.all(before * 1000);
     for (const { id } of old) {
       unindex.run(id);
       dropMessage.run(id);
     }
-    const empty = emptyOld.all(before);
-    for (const { id } of empty) {
-      setDeleted.run(now() - UNDO_MS - 1, nextRev(), id);
+    const gone = emptyOld.all(before).map((empty) => ({ ...empty, rev: nextRev() }));
+    for (const { id, rev } of gone) {
+      setDeleted.run(now() - UNDO_MS - 1, rev, id);
       purge(id);
     }
-    return old.length > 0 || empty.length > 0;
+    return { gone, more: old.length > 0 || gone.length > 0 };
   };
 
   return {
@@ -205,27 +232,36 @@ export const createConversationStore = (
     /** Hides it at once; `restore` brings it back within UNDO_MS. Rejects `not_found`. */
     delete: (user: string, id: number): Promise<number> =>
       write(() => {
-        own(user, id);
+        const { leaf } = own(user, id);
         const rev = nextRev();
         setDeleted.run(now(), rev, id);
+        // Where nothing was asked nothing can end; `purge` takes it away again, and comes to what has messages or a title.
+        if (leaf !== null) keepDeletion.run(deletionOf(id), String(rev));
         return rev;
       }),
 
-    restore: (user: string, id: number): Promise<ConversationRow> =>
+    /** `messages`: stored while it was deleted, in order; its own revision is that of the last. Rejects `not_found`. */
+    restore: (user: string, id: number): Promise<{ row: ConversationRow; messages: MessageRow[] }> =>
       write(() => {
         const row = byId.get(id, user);
         if (!row || row.deleted_at === null || row.deleted_at < now() - UNDO_MS) throw new Reject("not_found");
-        restoreRow.run(nextRev(), id);
-        return own(user, id);
+        const messages = storeAgain(id, user);
+        forgetDeletion.run(deletionOf(id));
+        restoreRow.run(messages.at(-1)?.rev ?? nextRev(), id);
+        return { row: own(user, id), messages };
       }),
 
-    /** Empties what was deleted longer than UNDO_MS ago and, with `keepDays` above 0, what is older than that. */
-    sweep: async (keepDays: number): Promise<void> => {
+    /**
+     * Empties what was deleted longer than UNDO_MS ago and, with `keepDays` above 0, what is older than that. Resolves to
+     * the conversations that are gone by it.
+     */
+    sweep: async (keepDays: number): Promise<Gone[]> => {
       // The long ones take several commits, and others come between.
       while (await write(purgeNext));
-      if (keepDays === 0 || now() < retainAt) return;
-      const more = await write(() => dropOld(now() - keepDays * 86_400_000));
+      if (keepDays === 0 || now() < retainAt) return [];
+      const { gone, more } = await write(() => dropOld(now() - keepDays * 86_400_000));
       if (!more) retainAt = now() + RETENTION_MS;
+      return gone;
     },
 
     /** How many rows of this user changed after `rev`, to decide between catching up and starting over. */

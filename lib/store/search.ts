@@ -78,7 +78,7 @@ export const createSearchStore = ({ db, write }: StoreBase, currentRev: () => nu
   const setRev = db.prepare(
     "INSERT INTO meta (key, value) VALUES ('search_rev', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
   );
-  // Deleted ones too: an undo brings them back without a change to their messages.
+  // Deleted ones too: an undo brings them back without a change to the messages from before.
   const changedConversations = db.prepare<{ id: number; user: string }, [number]>(
     "SELECT id, user FROM conversations WHERE rev > ?",
   );

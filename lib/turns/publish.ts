@@ -29,7 +29,7 @@ export const createPublisher = ({ store, streams }: { store: Store; streams: Str
 
   /**
    * The conversation goes first and without an id: whoever is cut between the two gets both again. What still ends in a
-   * deleted one is told to nobody: for its owner it is gone.
+   * deleted one is told to nobody: for its owner it is gone, until `restored`.
    */
   const message = (user: string, row: MessageRow, owner: ConversationRow): void => {
     if (!streams.watches(user) || owner.deleted_at !== null) return;
@@ -41,6 +41,10 @@ export const createPublisher = ({ store, streams }: { store: Store; streams: Str
     eventId,
     conversation,
     message,
+    restored: (user: string, row: ConversationRow, messages: MessageRow[]): void => {
+      if (messages.length === 0) conversation(user, row);
+      for (const one of messages) message(user, one, row);
+    },
     deleted: (user: string, id: number, rev: number): void =>
       streams.toUser(user, { type: "conversation_deleted", id: encodeId(id) }, eventId(rev)),
     /** Another bot has it now, or the first one after the queue: a snapshot, empty because the text begins anew. */
