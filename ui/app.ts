@@ -218,7 +218,7 @@ const start = async (): Promise<void> => {
       fetchFailed();
     },
     stale: (ids) => {
-      for (const id of ids) void load.turns(id);
+      for (const id of ids) load.turns(id).catch(() => {}); // asked again with the next connection
     },
     received: (event) => tabs.share(event),
   });

@@ -80,7 +80,10 @@ export const createLoad = (page: Page, atEnd: () => boolean): Load => {
       state.emit("list");
     },
     turns: async (id) => {
-      const { messages } = await newest(id);
+      const { messages } = await newest(id).catch((error: unknown): Answer => {
+        if (error instanceof ApiError && error.status === 404) return { messages: [] }; // deleted, and its turns with it
+        throw error;
+      });
       const open = new Set(messages.filter((m) => m.state === "streaming").map((m) => m.id));
       for (const turn of [...state.turns.values()])
         if (turn.conversationId === id && !open.has(turn.turnId)) state.turns.delete(turn.turnId);
