@@ -9,6 +9,7 @@ import { createBuckets } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { Reject, type EventFrame, type MessageFrame, type ReplyFile, type ReplyFrame } from "./protocol.ts";
 import type { Store } from "./store.ts";
+import type { TurnRow } from "./store/turns.ts";
 import type { Publisher } from "./turns/publish.ts";
 import { decodeImage } from "./turns/ask.ts";
 
@@ -24,9 +25,19 @@ const DEAD_MS = 1_000;
 const LATE_SILENT_MS = 60_000;
 
 /** A reply after `done`, as far as it has come. `seq`: of its last frame, so that none counts twice. */
-type Late = { connection: Connection; text: string; files: ReplyFile[]; size: number; seq: number; at: number };
+type Late = {
+  connection: Connection;
+  text: string;
+  files: ReplyFile[];
+  size: number;
+  seq: number;
+  at: number;
+  state: "heard" | "ended" | "storing";
+};
 
 const imageFile = (image: string): ReplyFile => ({ name: "image", mime: "", data: image });
+
+const diskRefused = (error: unknown): boolean => error instanceof Reject && error.code === "storage_failed";
 
 export const createInbox = (deps: {
   config: () => Config;
@@ -39,9 +50,8 @@ export const createInbox = (deps: {
   now: () => number;
 }) => {
   const { config, store, bots, publish, isUser, log, now } = deps;
-  const late = new Map<number, Late>();
-  /** Last seq of late replies that are stored: they may be sent again until their bot has seen the ack. */
-  const lateSeqs = new Map<number, { seq: number; at: number }>();
+  /** By turn, in order, until stored: one after the other, because an ack, and the last seq on disk, speak for all before. */
+  const late = new Map<number, Late[]>();
   const burials = createBuckets({ burst: () => DEAD_BURST, refillMs: () => DEAD_MS, now });
 
   const bury = (connection: Connection, reason: string, frame: unknown): void => {
@@ -50,20 +60,33 @@ export const createInbox = (deps: {
     store.inbox.addDead(connection.botId, reason, JSON.stringify(frame)).catch(() => {}); // the commit has logged it
   };
 
-  const keepFiles = async (connection: Connection, user: string, files: ReplyFile[]): Promise<number[]> => {
-    const ids: number[] = [];
-    for (const file of files) {
-      if ("id" in file) {
-        const row = store.attachments.get(decodeId(file.id));
-        if (!row || row.user !== user || row.turn === null)
-          throw new Reject("not_found", { zh: "附件不存在", en: "No such attachment" });
-        ids.push(row.id);
-        continue;
-      }
-      const { bytes } = decodeImage(file.data);
-      if (bytes.length > config().limits.attachmentBytes) throw new Reject("too_large");
-      ids.push((await store.attachments.add({ user, name: file.name, mime: file.mime, bytes, turn: 0 })).id);
+  const keepFile = async (user: string, file: ReplyFile): Promise<number> => {
+    if ("id" in file) {
+      const row = store.attachments.get(decodeId(file.id));
+      if (!row || row.user !== user || row.turn === null)
+        throw new Reject("not_found", { zh: "附件不存在", en: "No such attachment" });
+      return row.id;
     }
+    const { bytes } = decodeImage(file.data);
+    if (bytes.length > config().limits.attachmentBytes) throw new Reject("too_large");
+    return (await store.attachments.add({ user, name: file.name, mime: file.mime, bytes, turn: 0 })).id;
+  };
+
+  /** Throws for the first that cannot be kept; with `refused`, that is told and the others are kept. */
+  const keepFiles = async (
+    connection: Connection,
+    user: string,
+    files: ReplyFile[],
+    refused?: (error: unknown) => void,
+  ): Promise<number[]> => {
+    const ids: number[] = [];
+    for (const file of files)
+      try {
+        ids.push(await keepFile(user, file));
+      } catch (error) {
+        if (!refused || diskRefused(error)) throw error;
+        refused(error);
+      }
     if (ids.length > 0) log("debug", "files_kept", { bot: connection.botId, files: ids.length });
     return ids;
   };
@@ -99,39 +122,59 @@ export const createInbox = (deps: {
     if (sent.length > 0) store.inbox.receiptsSent(sent).catch(() => {}); // told again at the next return
   };
 
-  const storeLate = async (turn: number, { connection, text, files, seq }: Late): Promise<void> => {
-    const user = store.turns.get(turn)?.user;
-    if (user !== undefined && (text !== "" || files.length > 0)) {
-      const stored = await store.inbox.addLate(turn, {
-        bot: connection.botId,
-        botName: connection.name,
-        content: text,
-        files: await keepFiles(connection, user, files),
-      });
-      if (stored) publish.message(user, stored.row, stored.conversation);
-    }
-    if (seq > 0 && connection.caps.has("ack")) bots().send(connection, { type: "ack", replyTo: encodeId(turn), seq });
+  const ackReply = (connection: Connection, turn: number, seq: number): void => {
+    if (connection.caps.has("ack")) bots().send(connection, { type: "ack", replyTo: encodeId(turn), seq });
   };
 
-  const endLate = (turn: number, held: Late): void => {
-    late.delete(turn);
-    lateSeqs.set(turn, { seq: held.seq, at: now() });
-    storeLate(turn, held).catch((error: unknown) => {
+  const storeLate = async (turn: number, held: Late): Promise<void> => {
+    const { connection, text, files, seq } = held;
+    const user = store.turns.get(turn)?.user;
+    if (user !== undefined && (text !== "" || files.length > 0)) {
+      // As in a turn: a file that cannot be kept does not cost the text.
+      const kept = await keepFiles(connection, user, files, (error) =>
+        log("warn", "reply_file_refused", { turn: encodeId(turn), error: String(error) }),
+      );
+      const say = { bot: connection.botId, botName: connection.name, content: text, files: kept, seq };
+      const stored = text !== "" || kept.length > 0 ? await store.inbox.addLate(turn, say) : undefined;
+      if (stored) publish.message(user, stored.row, stored.conversation);
+    }
+    if (seq > 0) ackReply(held.connection, turn, seq);
+  };
+
+  /** The first of this turn, when it has ended; then the next. */
+  const storeNext = (turn: number): void => {
+    const waiting = late.get(turn) ?? [];
+    const [held] = waiting;
+    if (held?.state !== "ended") return;
+    held.state = "storing";
+    const next = (): void => {
+      waiting.shift();
+      if (waiting.length === 0) late.delete(turn);
+      else storeNext(turn);
+    };
+    storeLate(turn, held).then(next, (error: unknown) => {
       log("error", "late_reply_failed", { turn: encodeId(turn), error: String(error) });
-      // The disk refused: once more when it has been silent for a while.
-      if (error instanceof Reject && error.code === "storage_failed" && !late.has(turn))
-        late.set(turn, { ...held, at: now() });
+      if (!diskRefused(error)) return next();
+      // Once more when it has been silent for a while, or the next one has ended.
+      held.state = "ended";
+      held.at = now();
     });
   };
 
+  const endLate = (turn: number, held: Late): void => {
+    held.state = "ended";
+    storeNext(turn);
+  };
+
   const addLate = (connection: Connection, turn: number, frame: ReplyFrame): void => {
-    const held: Late = late.get(turn) ?? { connection, text: "", files: [], size: 0, seq: 0, at: now() };
-    const seen = Math.max(held.seq, lateSeqs.get(turn)?.seq ?? 0);
-    if (frame.seq !== undefined && connection.proto === 2) {
-      if (frame.seq <= seen) return;
-      held.seq = frame.seq;
+    const waiting = late.get(turn) ?? [];
+    let held = waiting.at(-1);
+    if (held?.state !== "heard") {
+      held = { connection, text: "", files: [], size: 0, seq: 0, at: 0, state: "heard" };
+      waiting.push(held);
+      late.set(turn, waiting);
     }
-    late.set(turn, held);
+    if (frame.seq !== undefined && connection.proto === 2) held.seq = frame.seq;
     held.connection = connection;
     held.text = frame.mode === "replace" ? frame.content : held.text + frame.content;
     const files = [...(frame.attachments ?? []), ...(frame.image ? [imageFile(frame.image)] : [])];
@@ -140,22 +183,35 @@ export const createInbox = (deps: {
     held.at = now();
     const { replyBytes, frameBytes } = config().limits;
     if (Buffer.byteLength(held.text) > replyBytes || held.size > frameBytes) {
-      late.delete(turn);
+      waiting.pop();
+      if (waiting.length === 0) late.delete(turn);
       return bury(connection, "late reply too large", { replyTo: frame.replyTo });
     }
     if (frame.done) endLate(turn, held);
+  };
+
+  /** Whether this was heard before. What is stored of it is acked again: its ack may be lost with the connection or the process. */
+  const isRepeat = (connection: Connection, row: TurnRow, seq: number): boolean => {
+    const waiting = late.get(row.id) ?? [];
+    const heard = Math.max(0, ...waiting.map((held) => held.seq));
+    if (heard > 0 && seq > heard) return false; // what a stream of them is, without asking the disk
+    const known = now() - row.ended_at! < KEEP_SEQ_MS;
+    const goesOn = known && row.state === "done" && seq > row.seq;
+    const stored = goesOn ? store.inbox.lastSeq(row.id) : row.seq;
+    if (seq <= stored) {
+      if (known) ackReply(connection, row.id, stored);
+      return true;
+    }
+    if (seq > heard) return false;
+    for (const held of waiting) held.connection = connection; // acked there when it is stored
+    return true;
   };
 
   const strayReply = (connection: Connection, frame: ReplyFrame): void => {
     if (frame.replyTo.startsWith("outbound-")) return bury(connection, "outbound without a person (v1 form)", frame);
     const row = store.turns.get(decodeId(frame.replyTo));
     const own = row !== undefined && row.bot === connection.botId && row.ended_at !== null;
-    if (own && frame.seq !== undefined && frame.seq <= row.seq) {
-      // Sent again because the ack was lost with the connection or the process.
-      if (now() - row.ended_at! < KEEP_SEQ_MS && connection.caps.has("ack"))
-        bots().send(connection, { type: "ack", replyTo: frame.replyTo, seq: row.seq });
-      return;
-    }
+    if (own && frame.seq !== undefined && isRepeat(connection, row, frame.seq)) return;
     if (own && row.state === "done" && now() - row.ended_at! < LATE_MS) return addLate(connection, row.id, frame);
     if (own && row.state !== "done") return; // cancelled or failed: what still comes is not wanted
     bury(connection, row ? "turn of another bot, or over" : "unknown turn", frame);
@@ -191,8 +247,8 @@ export const createInbox = (deps: {
 
     /** Late replies whose `done` never came. */
     sweep: (): void => {
-      for (const [turn, held] of [...late]) if (now() - held.at > LATE_SILENT_MS) endLate(turn, held);
-      for (const [turn, { at }] of lateSeqs) if (now() - at > LATE_MS) lateSeqs.delete(turn);
+      for (const [turn, [held]] of [...late])
+        if (held && held.state !== "storing" && now() - held.at > LATE_SILENT_MS) endLate(turn, held);
     },
   };
 };

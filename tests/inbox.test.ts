@@ -256,6 +256,175 @@ describe("dead letters", () => {
   });
 });
 
+describe("a reply after the end", () => {
+  const acked = (bot: Bot, replyTo: string): number[] =>
+    bot.frames.flatMap((frame) =>
+      frame.type === "ack" && "seq" in frame && frame.replyTo === replyTo ? [frame.seq] : [],
+    );
+  const contents = async (me: Person, conversation: string): Promise<string[]> =>
+    (await me.messages(conversation)).map(({ content }) => content);
+  /** Everything the bot has said until now has been read. */
+  const read = async (bot: Bot): Promise<void> => {
+    const { length } = bot.frames;
+    bot.send({ type: "unheard-of" });
+    await until(() => bot.frames.slice(length).some(({ type }) => type === "error"), 2000, "all to be read");
+  };
+  const answered = async (rig: Rig, bot: Bot, me: Person) => {
+    const turn = await me.ask("hi");
+    const chat = await bot.waitFor("chat", ({ id }) => id === turn.id);
+    bot.end(chat, "answer", { seq: 1 });
+    await turn.all();
+    await rig.quiet();
+    return { chat, conversation: turn.conversation };
+  };
+  const hold = { onChat: () => {} };
+
+  test("is acked again when it is sent again, as far as it is stored", async () => {
+    const rig = await rigs.open();
+    const bot = await rig.v2("a", { caps }, hold);
+    const me = await rig.person();
+    const { chat, conversation } = await answered(rig, bot, me);
+    bot.write(chat, "PS: ", { seq: 2 });
+    bot.end(chat, "one more", { seq: 3 });
+    await until(() => acked(bot, chat.id).includes(3), 2000, "the ack");
+    bot.write(chat, "and ", { seq: 4 });
+    bot.write(chat, "PS: ", { seq: 2 });
+    bot.write(chat, "and ", { seq: 4 });
+    bot.end(chat, "one more", { seq: 3 });
+    await read(bot);
+    expect(acked(bot, chat.id)).toEqual([1, 3, 3, 3]);
+    bot.end(chat, "another", { seq: 5 });
+    await until(() => acked(bot, chat.id).includes(5), 2000, "the ack of the rest");
+    rig.pass(3600_000);
+    bot.end(chat, "another", { seq: 5 });
+    await until(() => acked(bot, chat.id).length === 6, 2000, "the ack an hour later");
+    expect(await contents(me, conversation)).toEqual(["hi", "answer", "PS: one more", "and another"]);
+  });
+
+  test("is one message when it is sent again after a restart, and acked", async () => {
+    const folder = await tempDir("late");
+    rigs.onClose(() => folder.remove());
+    const first = await rigs.open({}, { dataDir: folder.path });
+    const bot = await first.v2("a", { caps }, hold);
+    const { chat, conversation } = await answered(first, bot, await first.person());
+    const say = (one: Bot): void => {
+      one.write(chat, "PS: ", { seq: 2 });
+      one.end(chat, "one more", { seq: 3 });
+    };
+    say(bot);
+    await until(() => acked(bot, chat.id).includes(3), 2000, "the ack");
+    await first.stop();
+    const second = await rigs.open({}, { dataDir: folder.path, clock: first.clock });
+    const me = await second.person();
+    const back = await second.v2("a", { caps }, hold);
+    say(back);
+    await read(back);
+    await until(() => acked(back, chat.id).length > 0, 2000, "an ack after the restart");
+    expect(await contents(me, conversation)).toEqual(["hi", "answer", "PS: one more"]);
+    expect(acked(back, chat.id)).toEqual([3, 3]);
+    back.end(chat, "and another", { seq: 4 });
+    await until(() => acked(back, chat.id).includes(4), 2000, "the ack of what is new");
+    expect(await contents(me, conversation)).toEqual(["hi", "answer", "PS: one more", "and another"]);
+  });
+
+  test("is not acked before it is stored, and then where it was sent last", async () => {
+    const rig = await rigs.open();
+    const bot = await rig.v2("a", { caps }, hold);
+    const me = await rig.person();
+    const { chat, conversation } = await answered(rig, bot, me);
+    const { inbox } = rig.gateway.gate.store;
+    const kept = inbox.addLate;
+    const hanging = Promise.withResolvers<void>();
+    inbox.addLate = async (...given) => {
+      await hanging.promise;
+      return kept(...given);
+    };
+    bot.end(chat, "more", { seq: 2 });
+    bot.end(chat, "more", { seq: 2 });
+    await read(bot);
+    await bot.close();
+    const back = await rig.v2("a", { caps, session: bot.registered.session }, hold);
+    back.end(chat, "more", { seq: 2 });
+    await read(back);
+    rig.later(61_000);
+    expect([...acked(bot, chat.id), ...acked(back, chat.id)]).toEqual([1]);
+    hanging.resolve();
+    await until(() => acked(back, chat.id).includes(2), 2000, "the ack");
+    expect(await contents(me, conversation)).toEqual(["hi", "answer", "more"]);
+  });
+
+  test("that the disk refuses is stored later, and the one behind it not before", async () => {
+    const rig = await rigs.open();
+    const bot = await rig.v2("a", { caps }, hold);
+    const me = await rig.person();
+    const { chat, conversation } = await answered(rig, bot, me);
+    const { inbox } = rig.gateway.gate.store;
+    const kept = inbox.addLate;
+    let tries = 0;
+    inbox.addLate = async () => {
+      tries++;
+      throw new Reject("storage_failed");
+    };
+    bot.end(chat, "one", { seq: 2 });
+    await until(() => tries === 1, 2000, "the first try");
+    bot.write(chat, "tw", { seq: 3 });
+    bot.end(chat, "o", { seq: 4 });
+    bot.end(chat, "three", { seq: 5 });
+    await read(bot);
+    expect(acked(bot, chat.id)).toEqual([1]);
+    inbox.addLate = kept;
+    rig.later(61_000);
+    await until(() => acked(bot, chat.id).includes(5), 2000, "the last ack");
+    expect(acked(bot, chat.id)).toEqual([1, 2, 4, 5]);
+    expect(await contents(me, conversation)).toEqual(["hi", "answer", "one", "two", "three"]);
+  });
+
+  test("keeps its text, and the other files, when a file is not there or cannot be read", async () => {
+    const rig = await rigs.open();
+    const bot = await rig.v2("a", { caps }, hold);
+    const me = await rig.person();
+    const { chat, conversation } = await answered(rig, bot, me);
+    const good = { name: "plan.txt", mime: "text/plain", data: Buffer.from("the plan").toString("base64") };
+    bot.end(chat, "with files", { seq: 2, attachments: [{ id: "zzz" }, good], image: "data:image/png;base64,?!" });
+    await until(() => acked(bot, chat.id).includes(2), 2000, "the ack");
+    expect((await me.messages(conversation)).at(-1)).toMatchObject({
+      content: "with files",
+      attachments: [{ name: "plan.txt" }],
+    });
+    expect(rig.logged("reply_file_refused")).toHaveLength(2);
+  });
+
+  test("to an older turn comes after what was said since, and the next question goes on from all of it", async () => {
+    const rig = await rigs.open();
+    const bot = await rig.v2("a", { caps: [...caps, "history"] }, hold);
+    const me = await rig.person();
+    const { chat, conversation } = await answered(rig, bot, me);
+    const ask = async (content: string) => {
+      const turn = await me.ask(content, { conversationId: conversation });
+      return { turn, chat: await bot.waitFor("chat", ({ id }) => id === turn.id) };
+    };
+    const second = await ask("second");
+    bot.end(second.chat, "answer 2", { seq: 1 });
+    await second.turn.all();
+    bot.end(chat, "late", { seq: 2 });
+    await until(() => acked(bot, chat.id).includes(2), 2000, "the ack");
+    const third = await ask("third");
+    bot.end(chat, "later, while one is open", { seq: 3 });
+    await until(() => acked(bot, chat.id).includes(3), 2000, "the ack");
+    bot.end(third.chat, "answer 3", { seq: 1 });
+    await third.turn.all();
+    const fourth = await ask("fourth");
+    const before = ["hi", "answer", "second", "answer 2", "late"];
+    expect(third.chat.history?.map(({ content }) => content)).toEqual(before);
+    expect(fourth.chat.history?.map(({ content }) => content)).toEqual([
+      ...before,
+      "third",
+      "answer 3",
+      "later, while one is open",
+    ]);
+  });
+});
+
 test("a proactive message is acked when it is stored and not before; when the disk refuses, it is refused by its id (D7)", async () => {
   const rig = await rigs.open();
   const bot = await rig.v2("a", { caps });

@@ -60,7 +60,8 @@ export const collectItems = (page: Page): Item[] => {
       key: message.clientId ? `c:${message.clientId}` : message.id,
       message,
       versions,
-      answerVersions: message.role === "bot" && message.parentId ? versionsOf.get(message.parentId) : undefined,
+      // Not of what a bot says of itself, or later: it may stand below a question that it does not answer.
+      answerVersions: message.id === message.turnId && message.parentId ? versionsOf.get(message.parentId) : undefined,
       turn: message.state === "streaming" ? state.turns.get(message.turnId ?? message.id) : undefined,
       unsent: unsent.find((entry) => entry.clientId === message.clientId),
       quoted: message.replyTo && (byId.get(message.replyTo) ?? (current?.next ? message.replyTo : undefined)),
@@ -75,13 +76,14 @@ export const asMarkdown = (items: readonly Item[], you: string): string =>
     .map(({ message }) => `**${message.role === "user" ? you : (message.botName ?? "")}**\n\n${message.content}`)
     .join("\n\n");
 
-/** The question a message answers: up the tree, or, where a parent is not loaded, the question before it. */
+/** The question a message answers: its turn's, else up the tree, or, where that is not loaded, the question before it. */
 export const questionOf = (
   items: readonly Item[],
   thread: Thread | undefined,
   message: Message,
 ): Message | undefined => {
-  let at: Message | undefined = message;
+  const isAsked = (one: Message): boolean => one.role === "user" && one.turnId === message.turnId;
+  let at: Message | undefined = (message.turnId && [...(thread?.messages.values() ?? [])].find(isAsked)) || message;
   for (let i = 0; at && at.role !== "user" && i < 20; i++)
     at = at.parentId ? thread?.messages.get(at.parentId) : undefined;
   if (at) return at;

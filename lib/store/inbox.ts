@@ -48,6 +48,11 @@ export const createInboxStore = ({ db, write, now }: StoreBase, ids: Ids, turns:
   const answeredIn = db.prepare<{ id: number }, [number, string]>(
     "SELECT id FROM messages WHERE conversation = ? AND bot = ? LIMIT 1",
   );
+  // What came after the turn's reply: what has a higher rev in its conversation.
+  const seqOf = db.prepare<{ seq: number | null }, [number]>(
+    `SELECT max(l.seq) AS seq FROM messages m JOIN messages l ON l.conversation = m.conversation AND l.rev >= m.rev
+     WHERE m.id = ? AND l.turn = m.turn AND l.role = 'bot'`,
+  );
   const unsent = db.prepare<ProactiveRow, [string]>(
     "SELECT * FROM proactive WHERE bot = ? AND seen_at IS NOT NULL AND receipt_at IS NULL LIMIT 1000",
   );
@@ -102,14 +107,19 @@ export const createInboxStore = ({ db, write, now }: StoreBase, ids: Ids, turns:
         return { row, conversation };
       }),
 
-    /** A reply that came after `done`: a further message below the one it follows. Undefined when its turn is unknown. */
-    addLate: (turnId: number, say: { bot: string; botName: string; content: string; files: number[] }) =>
+    /** The last frame that is stored of a turn that is over, or of what its bot said later. */
+    lastSeq: (turn: number): number => seqOf.get(turn)?.seq ?? 0,
+
+    /** A reply that came after `done`: a further message. Undefined when its turn is unknown. `seq`: of its last frame, or 0. */
+    addLate: (turnId: number, say: { bot: string; botName: string; content: string; files: number[]; seq: number }) =>
       write(() => {
         const turn = turns.get(turnId);
         const conversation = turn && turns.conversation(turn.conversation);
         if (!conversation || conversation.deleted_at !== null) return undefined;
-        const parent = turns.message(turnId) ? turnId : null;
-        return { row: turns.appendBotMessage(conversation, { ...say, turn: turnId, parent }), conversation };
+        // Not below its own turn's reply: as the newest message it is the parent of the next one, and what was said between
+        // them would be on another branch.
+        const row = turns.appendBotMessage(conversation, { ...say, turn: turnId, parent: conversation.leaf });
+        return { row, conversation };
       }),
 
     /** Read messages this bot has not been told about. */

@@ -151,6 +151,7 @@ export const createMessageWriter = ({
       files: number[];
       turn: number | null;
       parent: number | null;
+      seq?: number;
     },
   ): MessageRow => {
     const at = now();
@@ -173,7 +174,7 @@ export const createMessageWriter = ({
       created_at: at,
       updated_at: at,
       rev: nextRev(),
-      seq: 0,
+      seq: say.seq ?? 0,
       generation: 0,
     };
     append(row, say.files, conversation, 1);

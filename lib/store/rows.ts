@@ -41,7 +41,7 @@ export type MessageRow = {
   created_at: number;
   updated_at: number;
   rev: number;
-  /** Of a turn's reply: its last frame, and how often its text had been replaced. */
+  /** Of a turn's reply: its last frame (a late one's too), and how often its text had been replaced. */
   seq: number;
   generation: number;
 };

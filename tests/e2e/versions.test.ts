@@ -1,5 +1,7 @@
 /** Versions, quotes, messages nobody asked for, print. Behaviours 21, 22 and 42 of facts/chat-page.md. */
 import { describe, expect, test } from "bun:test";
+import { v2Bot } from "../harness/bots.ts";
+import { BOT_TOKEN } from "../harness/config.ts";
 import { person } from "../harness/person.ts";
 import { DESK, finished, openPage, type Page, send, signIn, sleep, textOf, until, waitFor } from "./rig.ts";
 import { scene } from "./scene.ts";
@@ -95,6 +97,40 @@ describe("versions", () => {
 });
 
 describe("messages nobody asked for", () => {
+  test("said late about an older question, they are no version of a newer one, and ask their own one again", async () => {
+    const late = await v2Bot(stage.gate.wsUrl, { register: { botId: "late", token: BOT_TOKEN }, onChat: () => {} });
+    const admin = await person(stage.gate.url);
+    const id = await admin.conversation();
+    const ask = async (content: string, more: object = {}) => {
+      const { message, turnId } = (await admin.send(id, content, { target: "late", ...more })).body;
+      return { question: message.id, chat: await late.waitFor("chat", (chat) => chat.id === turnId) };
+    };
+    const acked = (turn: { id: string }, seq: number) =>
+      late.waitFor("ack", (ack) => "seq" in ack && ack.replyTo === turn.id && ack.seq === seq);
+    const first = await ask("一");
+    late.end(first.chat, "答一");
+    await acked(first.chat, 1);
+    const second = await ask("二");
+    late.end(second.chat, "答二");
+    await acked(second.chat, 1);
+    const again = await ask("二", { replaces: second.question });
+    late.end(first.chat, "后来想到的");
+    await acked(first.chat, 2);
+    late.end(again.chat, "再答二");
+    await acked(again.chat, 1);
+    const { page, context } = await stage.open();
+    await page.goto(`${stage.gate.url}/c/${id}`);
+    const shown = `[...document.querySelectorAll(".msg.bot .md")].map((one) => one.textContent).join()`;
+    await waitFor(page, `${shown} === "答一,再答二,后来想到的"`);
+    expect(await page.locator(".msg.bot .pager").count()).toBe(1);
+    const said = page.locator(".msg.bot").last();
+    await said.hover();
+    await said.locator('[data-act="regenerate"]').click();
+    expect((await until(() => late.chats[3], 5000, "the question")).content).toBe("一");
+    await context.close();
+    await late.close();
+  });
+
   test("are shown live; elsewhere they count, in the list, the title and the icon, until seen, in every tab", async () => {
     const { page, context } = await stage.open();
     await send(page, "开头");

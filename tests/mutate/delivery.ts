@@ -134,6 +134,14 @@ export const DELIVERY: readonly Patch[] = [
     ],
   },
   {
+    id: "D7c",
+    breaks: "a late reply is forgotten with the process",
+    file: "lib/store/messages.ts",
+    old: "seq: say.seq ?? 0,",
+    new: "seq: 0,",
+    test: ["tests/inbox.test.ts", "is one message when it is sent again after a restart, and acked"],
+  },
+  {
     id: "L1",
     breaks: "a dead bot is not noticed",
     file: "lib/bots.ts",
