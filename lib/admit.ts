@@ -37,19 +37,32 @@ const reservedPools = (config: Config): Set<string> =>
 
 const sameDigest = (a: string, b: string): boolean => timingSafeEqual(Buffer.from(a), Buffer.from(b));
 
+/** Digests of the tokens that let a bot in under this name; undefined: it needs none. */
+const acceptedFor = ({ bots, botTokens, models }: Config, botId: string): string[] | undefined => {
+  // Else whoever has the shared token could be asked what people ask the model.
+  if (models.some(({ id }) => id === botId)) return [];
+  const entry = bots.get(botId);
+  const own = [...(entry?.tokens ?? []).map(digest), ...(entry?.tokenDigests ?? [])];
+  if (own.length > 0) return own;
+  // Limited while it was a model, which needs no token; with the shared one its name would be free to take.
+  if (entry?.users || entry?.pools) return [];
+  return botTokens.length > 0 ? botTokens.map(digest) : undefined;
+};
+
 /**
- * Values of the config entry overrule those of the frame. `tokenDigest`: SHA-256 hex of the token it brought.
+ * Values of the config entry overrule those of the frame. `tokenDigest`: SHA-256 hex of the token it brought. `ours`: that of
+ * the secret of this process, which lets its own models in whatever the config says of tokens.
  * A v1 sentence for a wrong token, because v1 bots print it.
  */
 export const admit = (
   config: Config,
   frame: Omit<RegisterFrame, "token" | "session">,
   tokenDigest: string,
+  ours: string,
 ): Verdict => {
   const entry = config.bots.get(frame.botId);
-  const own = [...(entry?.tokens ?? []).map(digest), ...(entry?.tokenDigests ?? [])];
-  const accepted = own.length > 0 ? own : config.botTokens.map(digest);
-  if (accepted.length > 0 && !accepted.some((known) => sameDigest(known, tokenDigest)))
+  const accepted = acceptedFor(config, frame.botId);
+  if (accepted && ![ours, ...accepted].some((known) => sameDigest(known, tokenDigest)))
     return { ok: false, reason: "token_refused", error: "Invalid token" };
   if (frame.proto !== undefined && frame.proto > PROTO)
     return {

@@ -69,8 +69,9 @@ export const createBots = (deps: {
   log: Log;
   now: () => number;
   hooks: BotHooks;
+  ours: string; // as in admit.ts
 }) => {
-  const { config, store, log, now, hooks } = deps;
+  const { config, store, log, now, hooks, ours } = deps;
   const connections = new Map<string, Connection>();
   const names = createBotNames(config);
   const sockets = new Set<Socket>();
@@ -186,7 +187,7 @@ export const createBots = (deps: {
     if (ws.data.registering || ws.data.connection)
       throw new Reject("bad_request", { zh: "这个连接已经注册", en: "this connection is registered already" });
     const { token, session, ...asked } = frame;
-    const judge = (): Verdict => admit(config(), asked, digest(token ?? ""));
+    const judge = (): Verdict => admit(config(), asked, digest(token ?? ""), ours);
     const verdict = judge();
     if (!verdict.ok) return refuse(ws, frame, verdict);
     if (isFull() && !connections.has(keyOf(verdict.botId, verdict.instance))) return refuseFull(ws, verdict);
@@ -322,7 +323,7 @@ export const createBots = (deps: {
     /** After a config change: who is no longer let in is closed, the others take on what their entry now says. */
     recheck: (): void => {
       for (const one of [...connections.values()]) {
-        const verdict = admit(config(), one.asked, one.tokenDigest);
+        const verdict = admit(config(), one.asked, one.tokenDigest, ours);
         if (!verdict.ok) {
           close(one, verdict.reason);
           continue;

@@ -64,10 +64,17 @@ export const createBotSettings = ({ store, now }: { store: Store; now: () => num
     createdAt: (bot: string): number | undefined => rows.get(bot)?.created_at,
     /**
      * Changes what the page says of a bot. Resolves once stored, with the new token when one was asked for. Rejects
-     * `conflict` when a bot without a token of its own would get users or pools, since others could take its name.
+     * `conflict` when a bot without a token of its own would get users or pools, since others could take its name, and when
+     * a model of the gateway would get a token, which would let nobody in.
      */
     change: async (file: Config, bot: string, change: BotChange): Promise<{ token?: string }> => {
       const entry = file.bots.get(bot);
+      const isModel = file.models.some(({ id }) => id === bot);
+      if (isModel && change.newToken)
+        throw new Reject("conflict", {
+          zh: "这是网关自己的模型（config.json 的 models）：它不需要令牌，别的机器人也不能用它的名字",
+          en: "a model of the gateway itself (models in config.json): it needs no token, and no other bot may use its name",
+        });
       const mark = markOf(entry);
       const had = rows.get(bot);
       const holds = had && had.over === mark ? had : undefined;
@@ -88,7 +95,7 @@ export const createBotSettings = ({ store, now }: { store: Store; now: () => num
         created_at: had?.created_at ?? now(),
       };
       const own = row.token !== null || (entry?.tokens.length ?? 0) > 0;
-      if (!own && (row.users !== null || row.pools !== null))
+      if (!own && !isModel && (row.users !== null || row.pools !== null))
         throw new Reject("conflict", {
           zh: "限定了用户或池的机器人必须有自己的令牌，否则任何机器人都能冒用这个名字；请先为它生成令牌",
           en: "a bot with users or pools needs a token of its own, or any bot could take its name; make one first",

@@ -7,6 +7,7 @@
 import type { Server } from "bun";
 import { createAudit } from "./audit.ts";
 import { lazily, loadAssets, type Assets } from "./assets.ts";
+import { digest, newSecret } from "./auth.ts";
 import { createBotSettings } from "./botsettings.ts";
 import { createBots, type Bots, type SocketData } from "./bots.ts";
 import { createClocks, steadyFrom } from "./clocks.ts";
@@ -123,6 +124,8 @@ export const createGateway = async ({
     turns.roomChanged();
   };
 
+  /** What its own models show: the operator's tokens come and go, and strangers may hold them. */
+  const secret = newSecret("nxb_");
   const bots: Bots = createBots({
     config: current,
     store,
@@ -138,6 +141,7 @@ export const createGateway = async ({
       changed: botsChanged,
       frame: createHearing({ turns, inbox, send: (to, frame) => bots.send(to, frame), log }),
     },
+    ours: digest(secret),
   });
 
   const sessions: Sessions = createSessions({
@@ -228,7 +232,7 @@ export const createGateway = async ({
     ...adminRoutes(gate),
   ];
 
-  const models = createModels({ log, env: process.env });
+  const models = createModels({ log, env: process.env, token: secret });
 
   // ── clocks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,7 +3,7 @@ import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, test } from "bun:test";
 import type { AdminBot, AdminTurn } from "../lib/protocol/admin.ts";
 import { join } from "node:path";
-import { api, login, ROOT, startGateway, until, v1Bot, v2Bot, BOT_TOKEN, type Call } from "./harness.ts";
+import { api, login, ROOT, startGateway, until, v1Bot, v2Bot, within, BOT_TOKEN, type Call } from "./harness.ts";
 
 const undo: (() => unknown)[] = [];
 afterEach(async () => {
@@ -139,6 +139,75 @@ describe("bots", () => {
     expect(await listed(admin, "b")).toMatchObject({ onPage: false, online: true });
     expect((await admin("DELETE", "/api/admin/bots/b")).status).toBe(409);
   });
+
+  test("a model of the gateway needs no token: the page makes none, and who may use it is set without one", async () => {
+    const { admin, url } = await open({ models: [{ id: "m", echo: true }] });
+    const person = api(url, await login(url, "user1"));
+    const online = async () => (await listed(admin, "m"))?.online;
+    await until(online, 5000, "the model to be online");
+    for (const [path, body] of [["/api/admin/bots/m/token", {}] as const, ["/api/admin/bots", { id: "m" }] as const])
+      expect(await admin<{ code: string }>("POST", path, body)).toMatchObject({
+        status: 409,
+        body: { code: "conflict" },
+      });
+    const set = { name: "Model", users: ["user1"], pools: ["own"] };
+    expect((await admin("PATCH", "/api/admin/bots/m", set)).status).toBe(200);
+    expect(await listed(admin, "m")).toMatchObject({ ...set, online: true, model: true, hasToken: false });
+    expect((await person("POST", "/api/chat", { message: "hi", target: "m" })).body.content).toBe("hi");
+    expect((await admin("POST", "/api/chat", { message: "hi", target: "m" })).status).toBe(404);
+    expect((await admin("DELETE", "/api/admin/bots/m")).status).toBe(200);
+    expect(await listed(admin, "m")).toMatchObject({ name: "m", users: null, online: true });
+    expect((await admin("POST", "/api/chat", { message: "hi", target: "m" })).body.content).toBe("hi");
+  });
+
+  test("under the name of a model nobody comes in but the gateway itself, whatever token they bring", async () => {
+    const { admin, bot, wsUrl, reload, logs } = await open();
+    const { token } = (await admin<{ token: string }>("POST", "/api/admin/bots", { id: "m" })).body;
+    const before = await bot("m", { register: { token, instanceId: "before" } });
+    const models = [{ id: "m", echo: true }];
+    reload({ models });
+    expect((await within(before.closed, 2_000, "the bot of that name to be closed")).code).toBe(4501);
+    await until(async () => (await listed(admin, "m"))?.online, 5000, "the model to be online over the page's token");
+    const [held] = (await listed(admin, "m"))!.connections;
+    const own = "nxb_of-the-file-long-enough";
+    reload({ models, bots: { m: { token: own } } });
+    for (const shown of [token, own, BOT_TOKEN, ""])
+      for (const instanceId of [held!.instance, "another"]) {
+        const refused = await v2Bot(wsUrl, { register: { botId: "m", instanceId, token: shown } });
+        expect(refused.registered.success).toBe(false);
+        expect((await refused.closed).code).toBe(4501);
+      }
+    reload({ models, botToken: "" });
+    const stranger = await v2Bot(wsUrl, { register: { botId: "m", instanceId: held!.instance } });
+    expect(stranger.registered.success).toBe(false);
+    expect((await listed(admin, "m"))!.connections).toMatchObject([
+      { instance: held!.instance, connectedAt: held!.connectedAt },
+    ]);
+    expect(JSON.stringify(logs)).not.toMatch(/nxb_[\w-]{43}/);
+    // No model any more: the page's token counts again.
+    reload({ models: [] });
+    expect((await bot("m", { register: { token } })).registered.success).toBe(true);
+  });
+
+  test("a name that was limited while it was a model's is nobody's afterwards, until it has a token", async () => {
+    const { admin, bot, wsUrl, reload } = await open({ models: [{ id: "m", echo: true }] });
+    expect((await admin("PATCH", "/api/admin/bots/m", { users: ["user1"] })).status).toBe(200);
+    reload({ models: [] });
+    const stranger = await v2Bot(wsUrl, { register: { botId: "m", token: BOT_TOKEN } });
+    expect(stranger.registered.success).toBe(false);
+    const { token } = (await admin<{ token: string }>("POST", "/api/admin/bots/m/token", {})).body;
+    expect((await bot("m", { register: { token } })).registered.success).toBe(true);
+  });
+
+  test("a model that is disabled is closed at once, and back when it is enabled", async () => {
+    const { admin } = await open({ models: [{ id: "m", echo: true }] });
+    const online = async () => (await listed(admin, "m"))?.online;
+    await until(online, 5000, "the model to be online");
+    await admin("PATCH", "/api/admin/bots/m", { disabled: true });
+    expect(await listed(admin, "m")).toMatchObject({ online: false, disabled: true });
+    await admin("PATCH", "/api/admin/bots/m", { disabled: false });
+    await until(online, 20_000, "the model to come back");
+  }, 30_000);
 
   test("what the page set over an entry of config.json holds over a restart and until that entry changes", async () => {
     const entry = { token: "nxb_of-the-file-long-enough", users: ["user1"], name: "File" };

@@ -107,7 +107,7 @@ const BROKEN: [name: string, text: string, faults: RegExp[]][] = [
   ],
   [
     "a limited bot without a token",
-    '{"bots": {"b": {"users": ["a"]}, "c": {"pools": ["p"]}}}',
+    '{"bots": {"b": {"users": ["a"]}, "c": {"pools": ["p"]}, "m": {"users": ["a"]}}, "models": [{"id": "m", "echo": true}]}',
     [/^bots\.b\.token: /, /^bots\.c\.token: /],
   ],
   ["an empty bot token of its own", '{"bots": {"b": {"token": ""}}}', [/^bots\.b\.token: text, 1 to 4096/]],

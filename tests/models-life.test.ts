@@ -15,6 +15,20 @@ const service = (...answers: Answer[]) => {
   return fake;
 };
 
+/** An answer that has begun and goes on when the test says so. */
+const held = (begin: string, rest: string, go: Promise<void>): Response => {
+  const { readable, writable } = new TransformStream<string, string>();
+  const writer = writable.getWriter();
+  void writer.write(openAi.text(begin));
+  void go.then(async () => {
+    await writer.write(openAi.text(rest) + openAi.finish());
+    await writer.close();
+  });
+  return new Response(readable.pipeThrough(new TextEncoderStream()), {
+    headers: { "Content-Type": "text/event-stream" },
+  });
+};
+
 /** One person at a gateway with one model `m`. */
 const setup = async (models: object[], dataDir?: string) => {
   const gateway = await startGateway({ models }, dataDir === undefined ? {} : { dataDir });
@@ -46,18 +60,7 @@ const answerTo = (call: ReturnType<typeof api>, { conversation, turn }: { conver
 
 test("an edited model finishes what it is saying, and whoever asks meanwhile gets the new one", async () => {
   const finish = Promise.withResolvers<void>();
-  const old = service(async () => {
-    const rest = new TransformStream<string, string>();
-    const writer = rest.writable.getWriter();
-    void writer.write(openAi.text("begun "));
-    void finish.promise.then(async () => {
-      await writer.write(openAi.text("and finished") + openAi.finish());
-      await writer.close();
-    });
-    return new Response(rest.readable.pipeThrough(new TextEncoderStream()), {
-      headers: { "Content-Type": "text/event-stream" },
-    });
-  });
+  const old = service(() => held("begun ", "and finished", finish.promise));
   const fresh = service(() => pieces([openAi.text("new"), openAi.finish()]));
   const { gateway, call, ask } = await setup([{ id: "m", openai: `${old.url}/v1`, model: "one" }]);
   const first = await ask("before");
@@ -74,12 +77,12 @@ test("an edited model finishes what it is saying, and whoever asks meanwhile get
   await until(async () => (await instances()) === 1, 5000, "the old one to be gone");
 });
 
-test("a model that was removed finishes what it is saying and is asked no more", async () => {
+test("a model that was removed, be it with its token, finishes what it is saying and is asked no more", async () => {
   const fake = service(() => pieces([openAi.text("last "), 300, openAi.text("words"), openAi.finish()]));
   const { gateway, call, ask } = await setup([{ id: "m", openai: `${fake.url}/v1`, model: "one" }]);
   const asked = await ask("go");
   await until(() => fake.asked.length === 1);
-  gateway.reload({ models: [] });
+  gateway.reload({ models: [], botToken: "nxb_another-token-of-the-harness" });
   expect(await answerTo(call, asked)).toMatchObject({ state: "done", content: "last words" });
   await until(async () => (await call<{ bots: object[] }>("GET", "/api/bots")).body.bots.length === 0);
 });
@@ -99,6 +102,56 @@ test("a model is there all the time while it is edited again and again", async (
   for (const answer of await Promise.all(answers)) expect(answer).toMatchObject({ status: 200 });
   const instances = async () => (await call<{ bots: { instances: number }[] }>("GET", "/api/bots")).body.bots;
   await until(async () => (await instances())[0]?.instances === 1, 5000, "all but the last to be gone");
+});
+
+/** The config with another model beside them, which is there once those before would have been started again. */
+const reloaded = async ({ gateway, call }: Awaited<ReturnType<typeof setup>>, models: object[], more: object) => {
+  const late = `late-${crypto.randomUUID()}`;
+  gateway.reload({ models: [...models, { id: late, echo: true, pools: ["late"] }], ...more });
+  await until(async () =>
+    (await call<{ bots: { id: string }[] }>("GET", "/api/bots")).body.bots.some(({ id }) => id === late),
+  );
+};
+
+test("a program that is answering hears nothing of a token that is rotated, and its answer arrives to the end", async () => {
+  const folder = await tempDir("models-life");
+  closing.push(folder.remove);
+  const [runs, go] = [`${folder.path}/runs`, `${folder.path}/go`];
+  const command = `echo one; echo run >> ${runs}; while [ ! -e ${go} ]; do sleep 0.05; done; echo two`;
+  const models = [{ id: "m", command }];
+  const rig = await setup(models);
+  const asked = await rig.ask("go");
+  await until(() => Bun.file(runs).exists());
+  await reloaded(rig, models, { botToken: ["nxb_new-token-of-the-harness", BOT_TOKEN] });
+  await reloaded(rig, models, { botToken: "nxb_new-token-of-the-harness" });
+  await Bun.write(go, "");
+  expect(await answerTo(rig.call, asked)).toMatchObject({ state: "done", content: "one\ntwo\n" });
+  expect(await Bun.file(runs).text()).toBe("run\n");
+});
+
+test("a reload that replaces every token leaves an answer with the model that is giving it", async () => {
+  const finish = Promise.withResolvers<void>();
+  const mine = service(() => held("begun ", "and finished", finish.promise));
+  const beside = service(() => pieces([openAi.text("of another"), openAi.finish()]));
+  const models = [
+    { id: "m", openai: `${mine.url}/v1`, model: "one" },
+    { id: "n", openai: `${beside.url}/v1`, model: "two" },
+  ];
+  const before = { m: { token: "nxb_token-of-its-own-before" } };
+  const rig = await setup(models);
+  await reloaded(rig, models, { bots: before });
+  const { id } = (await rig.call<{ id: string }>("POST", "/api/conversations", { botId: "m" })).body;
+  const body = { clientId: crypto.randomUUID(), content: "hello" };
+  const sent = await rig.call<{ turnId: string }>("POST", `/api/conversations/${id}/messages`, body);
+  await until(() => mine.asked.length === 1);
+  await reloaded(rig, models, {
+    botToken: "nxb_another-token-of-the-harness",
+    bots: { m: { token: "nxb_token-of-its-own-after-" } },
+  });
+  finish.resolve();
+  const answer = await answerTo(rig.call, { conversation: id, turn: sent.body.turnId });
+  expect(answer).toMatchObject({ state: "done", botId: "m", content: "begun and finished" });
+  expect([mine.asked.length, beside.asked.length]).toEqual([1, 0]);
 });
 
 test("a gateway that is stopped in the middle of an answer asks again after its start", async () => {

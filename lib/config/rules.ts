@@ -24,8 +24,9 @@ export const crossCheck = (parsed: Parsed, faults: Fault[]): void => {
         en: `must be greater than pingInterval (${pingInterval}), or bots are cut before they are asked`,
       },
     });
+  const models = new Set(parsed.models?.map((model) => model?.id));
   for (const [id, entry] of parsed.bots ?? []) {
-    if (entry && (entry.users || entry.pools) && !entry.token?.length)
+    if (entry && (entry.users || entry.pools) && !entry.token?.length && !models.has(id))
       faults.push({
         path: `bots.${id}.token`,
         say: {

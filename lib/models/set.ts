@@ -1,9 +1,9 @@
 /**
  * The models of a gateway's config, each a bot on its own socket, started and stopped as the config says.
  *
- * Owns the running bots. What must stay true: an entry that did not change keeps running over a reload; one that changed or
- * went away finishes what it is saying, beside its successor; when the gateway stops, what is not finished is left to its
- * next start.
+ * Owns the running bots. What must stay true: an entry that did not change keeps running over a reload, whatever became of
+ * tokens; one that changed or went away finishes what it is saying, beside its successor; when the gateway stops, what is not
+ * finished is left to its next start.
  */
 import type { Bot, BotState } from "../../plugin/client.ts";
 import type { Config } from "../config.ts";
@@ -13,10 +13,6 @@ import { startModelBot } from "./bot.ts";
 
 type Running = { bot: Bot; as: string; instanceId: string };
 
-/** The token this gateway accepts for the bot. */
-const tokenOf = ({ bots, botTokens }: Config, { id }: ModelEntry): string =>
-  bots.get(id)?.tokens[0] ?? botTokens[0] ?? "";
-
 /**
  * Another for an entry that was edited, so that both can be connected; the same one after a restart, so that it takes its
  * turns back. Secrets do not count: this is shown to admins.
@@ -24,7 +20,9 @@ const tokenOf = ({ bots, botTokens }: Config, { id }: ModelEntry): string =>
 const instanceOf = ({ key: _key, token: _token, ...shown }: ModelEntry): string =>
   new Bun.CryptoHasher("sha256").update(JSON.stringify(shown)).digest("hex").slice(0, 8);
 
-export const createModels = ({ log, env }: { log: Log; env: Record<string, string | undefined> }) => {
+/** `token`: the secret by which the gateway knows its own; that of an entry is for `nexus bots`. */
+export const createModels = (deps: { log: Log; env: Record<string, string | undefined>; token: string }) => {
+  const { log, env, token } = deps;
   const running = new Map<string, Running>();
   /** They finish what they are saying. */
   const leaving = new Set<Bot>();
@@ -38,7 +36,7 @@ export const createModels = ({ log, env }: { log: Log; env: Record<string, strin
   };
 
   /** The one before goes when this one is there, so that there is always somebody to ask. */
-  const start = (entry: ModelEntry, url: string, token: string, as: string, before: Running | undefined): void => {
+  const start = (entry: ModelEntry, url: string, as: string, before: Running | undefined): void => {
     const instanceId = instanceOf(entry);
     let old = before?.bot;
     if (old) leaving.add(old);
@@ -47,7 +45,7 @@ export const createModels = ({ log, env }: { log: Log; env: Record<string, strin
       const going = old;
       old = undefined;
       if (before?.instanceId !== instanceId) return void leave(going);
-      // Only a secret changed: it is the same instance, and the successor is given its turns.
+      // Only its key changed: it is the same instance, and the successor is given its turns.
       void going.close({ keepTurns: true }).then(() => leaving.delete(going));
     };
     running.set(entry.id, { bot: startModelBot({ entry, url, token, log, env, instanceId, onState }), as, instanceId });
@@ -64,11 +62,10 @@ export const createModels = ({ log, env }: { log: Log; env: Record<string, strin
         running.delete(id);
         void leave(bot);
       }
-      for (const entry of config.models) {
-        const token = tokenOf(config, entry);
-        const as = JSON.stringify([entry, token, url]);
+      for (const { token: _token, ...entry } of config.models) {
+        const as = JSON.stringify([entry, url]);
         const before = running.get(entry.id);
-        if (before?.as !== as) start(entry, url, token, as, before);
+        if (before?.as !== as) start(entry, url, as, before);
       }
     },
 

@@ -70,6 +70,8 @@ export type AdminBot = {
   /** 0: none. */
   maxConcurrency: number;
   hasToken: boolean;
+  /** One of the gateway's own: no token lets in under its name. */
+  model: boolean;
   disabled: boolean;
   inConfig: boolean;
   /** The page has set something about it. */

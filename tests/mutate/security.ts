@@ -180,6 +180,22 @@ export const SECURITY: readonly Patch[] = [
     test: ["tests/rotation.test.ts", "keeps the bot and its answer while both are good"],
   },
   {
+    id: "S14c",
+    breaks: "whoever has a token takes a model's place",
+    file: "lib/admit.ts",
+    old: "  if (models.some(({ id }) => id === botId)) return [];\n",
+    new: "",
+    test: ["tests/admin.test.ts", "under the name of a model nobody comes in but the gateway itself"],
+  },
+  {
+    id: "S14d",
+    breaks: "a model's name that was limited is free to take",
+    file: "lib/admit.ts",
+    old: "  if (entry?.users || entry?.pools) return [];\n",
+    new: "",
+    test: ["tests/admin.test.ts", "a name that was limited while it was a model"],
+  },
+  {
     id: "S15",
     breaks: "405 without a word",
     file: "lib/http.ts",

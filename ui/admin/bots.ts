@@ -60,7 +60,7 @@ export const createBots = (admin: Admin): Section => {
         bot.users === null
           ? t("everybody")
           : h("span", { dir: "auto", title: bot.users.join(", ") }, t("whoCount", { n: bot.users.length })),
-        t(bot.hasToken ? "ownToken" : "noToken"),
+        t(bot.model ? "modelToken" : bot.hasToken ? "ownToken" : "noToken"),
         number(bot.connections.reduce((sum, { inFlight }) => sum + inFlight, 0)),
       ];
     });
@@ -240,16 +240,17 @@ const openBot = (admin: Admin, bot: AdminBot, done: () => Promise<void>): void =
     "div.acts",
     {},
     h("h3", {}, t("bot")),
-    act(
-      t("newTokenHint"),
-      button(t("newToken"), async () => {
-        const made = await call<{ token: string }>("POST", `${path}/token`, {});
-        if (!made) return;
-        dialog.close();
-        await done();
-        showToken(admin, bot.id, made.token);
-      }),
-    ),
+    !bot.model &&
+      act(
+        t("newTokenHint"),
+        button(t("newToken"), async () => {
+          const made = await call<{ token: string }>("POST", `${path}/token`, {});
+          if (!made) return;
+          dialog.close();
+          await done();
+          showToken(admin, bot.id, made.token);
+        }),
+      ),
     act(
       t("botDisableHint"),
       button(t(bot.disabled ? "enable" : "disable"), async () => {

@@ -140,6 +140,7 @@ export const ADMIN_EN: Record<keyof typeof ADMIN_ZH, string> = {
   busyOf: "answering {n}",
   noToken: "shared token",
   ownToken: "token of its own",
+  modelToken: "none needed: a model of the gateway",
 
   person: "Person",
   bot: "Bot",

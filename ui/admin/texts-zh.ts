@@ -137,6 +137,7 @@ export const ADMIN_ZH = {
   busyOf: "正在回答 {n}",
   noToken: "用共用令牌",
   ownToken: "有自己的令牌",
+  modelToken: "不需要：网关自己的模型",
 
   person: "用户",
   bot: "机器人",

@@ -26,7 +26,8 @@ export const adminBotRoutes = ({ bots, botSettings, config, file, settled }: Gat
     const names = bots.names();
     const connections = [...bots.connections()];
     for (const { botId, name } of connections) names.set(botId, name);
-    const ids = new Set([...config().bots.keys(), ...connections.map(({ botId }) => botId)]);
+    const models = new Set(config().models.map(({ id }) => id));
+    const ids = new Set([...config().bots.keys(), ...models, ...connections.map(({ botId }) => botId)]);
     return [...ids].sort().map((id) => {
       const entry = config().bots.get(id);
       const own = connections.filter(({ botId }) => botId === id);
@@ -48,6 +49,7 @@ export const adminBotRoutes = ({ bots, botSettings, config, file, settled }: Gat
         pools: entry?.pools ?? null,
         maxConcurrency: entry?.maxConcurrency ?? 0,
         hasToken: (entry?.tokens.length ?? 0) + (entry?.tokenDigests?.length ?? 0) > 0,
+        model: models.has(id),
         disabled: entry?.disabled === true,
         inConfig: file().bots.has(id),
         onPage: botSettings.has(id),
