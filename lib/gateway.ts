@@ -61,6 +61,8 @@ export type GatewayOptions = {
   dataDir?: string;
   /** Called at the first sign-in with a password. */
   signedIn?: (user: string) => void;
+  /** Where programs of `models` write what is for the operator; not the log, which must hold nothing of what people wrote. */
+  stderr?: (text: string) => void;
   /** Given by tests that need no page. */
   assets?: Assets;
 };
@@ -73,6 +75,7 @@ export const createGateway = async ({
   steady = wall ?? steadyFrom(Date.now()),
   dataDir = initial.dataDir,
   signedIn = () => {},
+  stderr = (text) => void process.stderr.write(text),
   assets,
 }: GatewayOptions) => {
   const now = wall ?? Date.now;
@@ -232,7 +235,7 @@ export const createGateway = async ({
     ...adminRoutes(gate),
   ];
 
-  const models = createModels({ log, env: process.env, token: secret });
+  const models = createModels({ log, env: process.env, token: secret, stderr });
 
   // ── clocks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

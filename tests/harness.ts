@@ -25,6 +25,8 @@ export type GatewayOptions = {
   steady?: () => number;
   /** Default: a new folder, removed at `stop`. Given: left alone, so that a second gateway can open it. */
   dataDir?: string;
+  /** What programs of `models` write to their standard error. */
+  stderr?: (text: string) => void;
   /** Instead of the real page, which takes 0.3 s to build. */
   assets?: Assets;
 };
@@ -49,6 +51,7 @@ export const startGateway = async (config: ConfigJson = {}, options: GatewayOpti
     dataDir,
     ...(options.now ? { now: options.now } : {}),
     ...(options.steady ? { steady: options.steady } : {}),
+    ...(options.stderr ? { stderr: options.stderr } : {}),
     ...(options.assets ? { assets: options.assets } : {}),
   });
   const { port } = await gateway.listen();

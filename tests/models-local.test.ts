@@ -103,6 +103,21 @@ describe("`models` in the config", () => {
     expect((await admin("POST", "/api/chat", { message: "loud" })).body.content).toBe("LOUD");
   });
 
+  test("leave what a program complains of to the operator, and how it ended to the log", async () => {
+    const words: string[] = [];
+    const gateway = await startGateway(
+      { models: [{ id: "m", command: "echo oops >&2; exit 3" }] },
+      { stderr: (text) => void words.push(text) },
+    );
+    rig.closing.push(gateway.stop);
+    const admin = api(gateway.url, await login(gateway.url));
+    await until(async () => (await admin<{ bots: object[] }>("GET", "/api/bots")).body.bots.length === 1);
+    expect((await admin("POST", "/api/chat", { message: "go" })).body.code).toBe("bot_failed");
+    expect(words.join("")).toBe("oops\n");
+    const said = gateway.logs.find(({ event }) => event === "model_failed");
+    expect(said?.fields).toMatchObject({ bot: "m", code: "command_failed", cause: "3" });
+  });
+
   test("names every fault of an entry", async () => {
     const faulty = startGateway({
       models: [{ id: "a" }, { id: "b", openai: "ftp://x" }, { id: "c", openai: "https://example.com/v1" }],

@@ -138,11 +138,10 @@ const run = async (
         en: `The program wrote nothing for ${Math.round(timeoutMs / 1000)} s and was stopped`,
       });
     const how = child.signalCode ?? String(code);
-    if (code !== 0)
-      throw new ModelError("command_failed", {
-        zh: `程序没有正常结束（${how}）`,
-        en: `The program did not end well (${how})`,
-      });
+    if (code !== 0) {
+      const say = { zh: `程序没有正常结束（${how}）`, en: `The program did not end well (${how})` };
+      throw Object.assign(new ModelError("command_failed", say), { cause: { code: how } });
+    }
     return spoke;
   } finally {
     clearTimeout(silence);

@@ -21,8 +21,14 @@ const instanceOf = ({ key: _key, token: _token, ...shown }: ModelEntry): string 
   new Bun.CryptoHasher("sha256").update(JSON.stringify(shown)).digest("hex").slice(0, 8);
 
 /** `token`: the secret by which the gateway knows its own; that of an entry is for `nexus bots`. */
-export const createModels = (deps: { log: Log; env: Record<string, string | undefined>; token: string }) => {
-  const { log, env, token } = deps;
+export const createModels = (deps: {
+  log: Log;
+  env: Record<string, string | undefined>;
+  token: string;
+  /** What their programs write to their standard error. */
+  stderr: (text: string) => void;
+}) => {
+  const { log, env, token, stderr } = deps;
   const running = new Map<string, Running>();
   /** They finish what they are saying. */
   const leaving = new Set<Bot>();
@@ -48,7 +54,8 @@ export const createModels = (deps: { log: Log; env: Record<string, string | unde
       // Only its key changed: it is the same instance, and the successor is given its turns.
       void going.close({ keepTurns: true }).then(() => leaving.delete(going));
     };
-    running.set(entry.id, { bot: startModelBot({ entry, url, token, log, env, instanceId, onState }), as, instanceId });
+    const bot = startModelBot({ entry, url, token, log, env, stderr, instanceId, onState });
+    running.set(entry.id, { bot, as, instanceId });
   };
 
   return {
