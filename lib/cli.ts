@@ -115,5 +115,13 @@ export const run = async (args: readonly string[], io: Io): Promise<number> => {
     complain(parsed.say.zh, parsed.say.en);
     return EXIT.usage;
   }
+  // An unset variable of a shell: another config than the one that was meant would be taken, silently.
+  if (parsed.options.get("config") === "") {
+    complain(
+      "--config 后面是空的（变量没有设置？）；请写配置文件的路径，或去掉 --config 使用 ./config.json",
+      "--config is empty (a variable that is not set?); name the config file, or leave --config out for ./config.json",
+    );
+    return EXIT.usage;
+  }
   return found.command.run(contextOf(io, parsed, language, configPath));
 };

@@ -143,7 +143,24 @@ test("nexus bots runs every bot of a file", async () => {
   );
   const { code, err } = await nexus(["bots", "--file", file]);
   expect(code).toBe(2);
-  expect(err).toContain("[1].command: text");
+  expect(err).toStartWith(`nexus: ${file}: [1].command: text`);
+});
+
+test("nexus bots says which file is at fault, in both languages, and takes no field that stands there twice", async () => {
+  const folder = await tempDir("bots");
+  closing.push(folder.remove);
+  const file = join(folder.path, "bots.json");
+  const faults = async (text: string, LANG = "en_US.UTF-8"): Promise<string> => {
+    await Bun.write(file, text);
+    const { code, err } = await nexus(["bots"], { cwd: folder.path, env: { LANG } });
+    expect(code).toBe(2);
+    return err;
+  };
+  expect(await faults("42")).toBe(`nexus: ${file}: a JSON object\n`);
+  expect(await faults("42", "zh_CN.UTF-8")).toBe(`nexus: ${file}：应为 JSON 对象\n`);
+  expect(await faults('[{"id": "a", "echo": true,\n "id": "b"}]')).toBe(
+    `nexus: ${file}: [0].id: stands there twice (line 2)\n`,
+  );
 });
 
 describe("nexus key", () => {

@@ -1,6 +1,6 @@
 /** The command line: help, arguments, `check`, `backup`, and the banner. */
 import { afterEach, describe, expect, test } from "bun:test";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { banner, lanAddresses } from "../lib/banner.ts";
@@ -48,7 +48,27 @@ describe("the command line", () => {
     expect(CHINESE.test((await nexus(["--help"], { cwd, env: { LANG: "zh_CN" } })).out)).toBe(false);
     for (const LANG of ["", "C", "C.UTF-8", "POSIX"])
       expect(CHINESE.test((await nexus(["--help"], { env: { LANG } })).out)).toBe(true);
+    const marked = await withConfig('\ufeff{"language": "en"}');
+    expect(CHINESE.test((await nexus(["--help"], { cwd: marked.cwd, env: { LANG: "zh_CN" } })).out)).toBe(false);
   });
+
+  test("a pipe given as the config is refused in a sentence and waits for nobody", async () => {
+    const { cwd } = await withConfig("{}");
+    expect(Bun.spawnSync(["mkfifo", join(cwd, "pipe")]).success).toBe(true);
+    for (const args of [["check"], ["user", "add", "a"]]) {
+      const child = Bun.spawn([process.execPath, join(ROOT, "server.ts"), ...args, "--config", "pipe"], {
+        cwd,
+        env: { PATH: process.env.PATH ?? "", LANG: "en_US.UTF-8" },
+        stderr: "pipe",
+        timeout: 5000,
+        killSignal: "SIGKILL",
+      });
+      expect([await child.exited, await child.stderr.text()]).toEqual([
+        2,
+        expect.stringContaining(`${join(cwd, "pipe")} cannot be read (not a regular file)`),
+      ]);
+    }
+  }, 20_000);
 
   test("the version is that of package.json", async () => {
     const { version } = await Bun.file(join(ROOT, "package.json")).json();
@@ -67,6 +87,9 @@ describe("the command line", () => {
       [["check", "-c"], "no option -c"],
       [["check", "--config"], "--config needs FILE"],
       [["check", "--config", "a", "--config", "b"], "--config is given twice"],
+      [["check", "--config", ""], "--config is empty (a variable that is not set?)"],
+      [["--config="], "--config is empty"],
+      [["user", "list", "--config", ""], "leave --config out for ./config.json"],
       [["user", "add"], "an argument is missing: nexus user add NAME"],
       [["user", "add", "a", "b"], "one argument too many: b"],
       [["user", "add", "a:b"], "a username has no colon"],
@@ -109,6 +132,8 @@ describe("nexus check", () => {
       "nexus: port: a whole number (0–65535)\nnexus: users.a.pasword: unknown field; did you mean password?\n",
     );
     expect((await nexus(["check", "--config", "nope.json"], { cwd })).code).toBe(2);
+    await writeFile(join(cwd, "other.json"), "42");
+    expect((await nexus(["check", "--config", "other.json"], { cwd })).err).toBe("nexus: other.json: a JSON object\n");
   });
 });
 

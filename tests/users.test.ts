@@ -110,6 +110,19 @@ describe("nexus user", () => {
     expect(out + err).not.toContain("admin123");
   });
 
+  test("a display name that the gateway would refuse is refused before the password is asked for", async () => {
+    const { cwd, read } = await withConfig(HAND_WRITTEN);
+    for (const [name, sentence] of [
+      ["a\nb", "--display-name: no control characters"],
+      ["x".repeat(257), "--display-name: text, 0 to 256 characters"],
+    ] as const)
+      expect(await nexus(["user", "add", "bob", "--display-name", name], { cwd })).toMatchObject({
+        code: 2,
+        err: `nexus: ${sentence}\n`,
+      });
+    expect(await read()).toBe(HAND_WRITTEN);
+  });
+
   test("list shows names, roles and how passwords are kept, never the passwords", async () => {
     const { cwd } = await withConfig(HAND_WRITTEN);
     expect((await nexus(["user", "list"], { cwd })).out).toBe(

@@ -7,7 +7,7 @@
 import { readFileSync } from "node:fs";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { type Bot, type BotState, gatewayUrls } from "../../plugin/client.ts";
-import { faultLine } from "../config/file.ts";
+import { faultLine, twiceFaults } from "../config/file.ts";
 import { readJson } from "../config/json.ts";
 import { type ModelEntry, modelShape, modelsShape } from "../config/models.ts";
 import { secret } from "../config/secrets.ts";
@@ -119,11 +119,15 @@ const several = (context: Context): Wanted | undefined => {
     token: maybe(secret(env, readFile)),
     bots,
   });
-  const faults: Fault[] = [];
+  const faults = twiceFaults(read.twice);
   const given = Array.isArray(read.value)
     ? { bots: bots(read.value, "", faults) }
     : (shape(read.value, "", faults) as { gateway?: string; token?: string; bots: ModelEntry[] });
-  if (faults.length > 0) return complainAll(context, faults);
+  if (faults.length > 0) {
+    for (const { path, say } of faults)
+      complain(`${file}：${path && `${path}：`}${say.zh}`, `${file}: ${path && `${path}: `}${say.en}`);
+    return undefined;
+  }
   const token = options.has("token") || options.has("token-env") || !given.token ? tokenOf(context) : given.token;
   if (token === undefined) return undefined;
   return { gateway: options.get("gateway") ?? given.gateway ?? DEFAULT_GATEWAY, token, entries: given.bots };

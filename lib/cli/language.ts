@@ -1,5 +1,5 @@
 /** Which language a command speaks: the config's `language`, else LC_ALL, LC_MESSAGES, LANG, else Chinese. */
-import { readFileSync } from "node:fs";
+import { readConfigText } from "../config/file.ts";
 import type { Env } from "../config/secrets.ts";
 import type { Language } from "./command.ts";
 
@@ -11,7 +11,7 @@ const ofLocale = (locale: string): Language | undefined => {
 
 const ofConfig = (path: string): Language | undefined => {
   try {
-    const json: unknown = JSON.parse(readFileSync(path, "utf8"));
+    const json: unknown = JSON.parse(readConfigText(path).replace(/^\ufeff/, ""));
     const { language } = json as { language?: unknown };
     return language === "zh" || language === "en" ? language : undefined;
   } catch {

@@ -4,10 +4,9 @@
  * What must stay true: a password is written as an argon2id hash only and never shown; everything else in the file stays as
  * a person wrote it; the file is replaced in one step with its mode. A running gateway notices by itself.
  */
-import { readFileSync } from "node:fs";
 import { isHash, isWeak, PASSWORD_CHARS } from "../config/secrets.ts";
-import { usernameShape } from "../config/fields.ts";
-import { faultLine, loadConfig, writeAtomic } from "../config/file.ts";
+import { displayNameShape, usernameShape } from "../config/fields.ts";
+import { faultLine, loadConfig, readConfigText, writeAtomic } from "../config/file.ts";
 import { type Node, readJson } from "../config/json.ts";
 import { nearest } from "../config/near.ts";
 import { hashPassword } from "../passwords.ts";
@@ -24,15 +23,19 @@ type Open = { text: string; root: ObjectNode; users: ObjectNode | undefined };
 const open = ({ configPath, complain }: Context): Open | undefined => {
   let text: string;
   try {
-    text = readFileSync(configPath, "utf8");
+    text = readConfigText(configPath);
   } catch (error) {
-    const code = (error as { code?: string }).code;
+    const { code } = error as { code?: string };
     if (code === "ENOENT")
       complain(
         `没有 ${configPath}；先在那里运行一次 nexus，它会创建配置`,
         `there is no ${configPath}; run nexus there once, it makes the config`,
       );
-    else complain(`无法读取 ${configPath}（${code}）`, `${configPath} cannot be read (${code})`);
+    else
+      complain(
+        `无法读取 ${configPath}（${code ?? "不是普通文件"}）`,
+        `${configPath} cannot be read (${code ?? "not a regular file"})`,
+      );
     return undefined;
   }
   const read = readJson(text);
@@ -97,8 +100,10 @@ const unknown = ({ complain }: Context, name: string, users: ObjectNode | undefi
 const add = async (context: Context): Promise<number> => {
   const { complain, options, say } = context;
   const name = context.positional[0]!;
+  const displayName = options.get("display-name") ?? name;
   try {
     parse(usernameShape, name, "NAME");
+    parse(displayNameShape, displayName, "--display-name");
   } catch (error) {
     if (!(error instanceof Reject)) throw error;
     complain(error.say.zh, error.say.en);
@@ -124,7 +129,7 @@ const add = async (context: Context): Promise<number> => {
   }
   const user = {
     password,
-    displayName: options.get("display-name") ?? name,
+    displayName,
     ...(options.has("admin") ? { role: "admin" } : {}),
   };
   // A computed key makes an own property of __proto__ too.

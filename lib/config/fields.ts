@@ -37,7 +37,7 @@ export const usernameShape = text(1, 256, /^[^:\p{Cc}]+$/u, {
   zh: "用户名不能含冒号或控制字符",
   en: "a username has no colon and no control characters",
 });
-const displayNameShape = text(0, 256, /^[^\p{Cc}]*$/u, { zh: "不能含控制字符", en: "no control characters" });
+export const displayNameShape = text(0, 256, /^[^\p{Cc}]*$/u, { zh: "不能含控制字符", en: "no control characters" });
 const timeZoneShape: Shape<string> = (value, path, faults) => {
   if (typeof value === "string" && value !== "" && isTimeZone(value)) return value;
   faults.push({ path, say: { zh: "应为时区名，如 Asia/Shanghai", en: "a time zone, for example Asia/Shanghai" } });

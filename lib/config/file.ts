@@ -44,6 +44,16 @@ const readSmallFile = (path: string, most: number): string => {
   return readFileSync(path, "utf8");
 };
 
+/** The text of a config, for whoever needs no more than that. Throws what the file system throws. */
+export const readConfigText = (path: string): string => readSmallFile(path, LARGEST_BYTES);
+
+/** Names of a file that stand twice: JSON would silently take the last one. */
+export const twiceFaults = (twice: { path: string; line: number }[]): Fault[] =>
+  twice.map(({ path, line }) => ({
+    path,
+    say: { zh: `出现了两次（第 ${line} 行）`, en: `stands there twice (line ${line})` },
+  }));
+
 /**
  * Reads and parses the config at `path`. Never throws: what is wrong comes as faults, JSON mistakes with their line and
  * column. `missing` tells that there is no such file. `dataDir` comes back absolute.
@@ -54,7 +64,7 @@ export const loadConfig = (path: string, env: Env, options: ParseOptions = {}): 
   const file = basename(full);
   let source: string;
   try {
-    source = readSmallFile(full, LARGEST_BYTES);
+    source = readConfigText(full);
   } catch (error) {
     const code = codeOf(error);
     const fault = (zh: string, en: string): Fault[] => [{ path: file, say: { zh, en } }];
@@ -76,13 +86,9 @@ export const loadConfig = (path: string, env: Env, options: ParseOptions = {}): 
   }
   const inFolder = (name: string): string => (isAbsolute(name) ? name : resolve(folder, name));
   const parsed = parseConfig(read.value, env, (name) => readSmallFile(inFolder(name), LARGEST_SECRET_BYTES), options);
-  if (read.twice.length > 0) {
-    const twice = read.twice.map(({ path, line }) => ({
-      path,
-      say: { zh: `出现了两次（第 ${line} 行）`, en: `stands there twice (line ${line})` },
-    }));
-    return { ok: false, faults: [...twice, ...(parsed.ok ? [] : parsed.faults)] };
-  }
+  if (!parsed.ok) for (const fault of parsed.faults) fault.path ||= file;
+  if (read.twice.length > 0)
+    return { ok: false, faults: [...twiceFaults(read.twice), ...(parsed.ok ? [] : parsed.faults)] };
   if (parsed.ok) parsed.config.dataDir = inFolder(parsed.config.dataDir);
   return parsed;
 };
