@@ -229,6 +229,36 @@ describe("the file on disk", () => {
     expect((await readdir(dir)).sort()).toEqual(["config.json", "fresh.json", "link.json"]);
   });
 
+  test("what a link leads to is noticed when it is edited, and when the link or a folder on the way is pointed elsewhere", async () => {
+    const dir = join(folder.path, "linked");
+    for (const name of ["1", "2"]) {
+      await mkdir(join(dir, name), { recursive: true });
+      await writeFile(join(dir, name, "config.json"), name);
+    }
+    const point = async (to: string): Promise<void> => {
+      await symlink(to, join(dir, "next"));
+      await rename(join(dir, "next"), join(dir, "current"));
+    };
+    await point("1");
+    await mkdir(join(dir, "etc"));
+    const path = join(dir, "etc", "config.json");
+    await symlink("../current/config.json", path);
+    let changes = 0;
+    const stop = watchConfig(path, () => changes++);
+    try {
+      writeAtomic(path, "edited");
+      expect(await Bun.file(join(dir, "1", "config.json")).text()).toBe("edited");
+      await until(() => changes === 1, 5000, "the edit behind the link");
+      await point("2");
+      await until(() => changes === 2, 5000, "the folder that was pointed elsewhere");
+      await symlink("../1/config.json", join(dir, "etc", "next"));
+      await rename(join(dir, "etc", "next"), path);
+      await until(() => changes === 3, 5000, "the link that was pointed elsewhere");
+    } finally {
+      stop();
+    }
+  });
+
   test("an edit in place and a replaced file are both noticed, other files are not", async () => {
     const dir = join(folder.path, "watched");
     await mkdir(dir);

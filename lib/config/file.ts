@@ -137,7 +137,7 @@ export const writeAtomic = (path: string, content: string): void => {
 
 /** Editors write in several steps; one look this long after the first sign of life sees them all. */
 const SETTLE_MS = 200;
-/** Where the folder cannot be watched (no inotify left, some network file systems). */
+/** Where the folder cannot be watched (no inotify left, some network file systems), or is not the only one. */
 const POLL_MS = 2_000;
 
 const stamp = (path: string): string => {
@@ -149,9 +149,19 @@ const stamp = (path: string): string => {
   }
 };
 
+/** Whether a link is on the way: where it leads, and whatever is pointed elsewhere, are folders of their own. */
+const isLinked = (path: string): boolean => {
+  try {
+    return realpathSync(path) !== path;
+  } catch {
+    return false;
+  }
+};
+
 /**
  * Calls `onChange` soon after the file at `path` was edited, replaced or appeared. The folder is watched, since editors and
- * config mounts replace the file; a file that is away for a moment is not a change. Returns the function that ends it.
+ * config mounts replace the file; a file that is away for a moment is not a change. Behind a symbolic link, of the file or
+ * of a folder on the way, it is looked at now and then as well. Returns the function that ends it.
  */
 export const watchConfig = (path: string, onChange: () => void): (() => void) => {
   const full = resolve(path);
@@ -165,16 +175,20 @@ export const watchConfig = (path: string, onChange: () => void): (() => void) =>
     const now = stamp(full);
     if (now === "" || now === seen) return;
     seen = now;
+    if (isLinked(full)) pollToo();
     onChange();
   };
   // Not a debounce: a log file in the same folder that never rests would postpone the look for ever.
   const soon = (): void => {
     timer ??= setTimeout(look, SETTLE_MS);
   };
+  const pollToo = (): void => {
+    poll ??= setInterval(() => stamp(full) !== seen && soon(), POLL_MS).unref();
+  };
   const pollInstead = (): void => {
     watcher?.close();
     watcher = undefined;
-    poll ??= setInterval(look, POLL_MS).unref();
+    pollToo();
   };
   try {
     watcher = watch(dirname(full), { persistent: false }, soon);
@@ -182,6 +196,7 @@ export const watchConfig = (path: string, onChange: () => void): (() => void) =>
   } catch {
     pollInstead();
   }
+  if (isLinked(full)) pollToo();
   return () => {
     watcher?.close();
     clearTimeout(timer);
