@@ -36,7 +36,7 @@ const SECRETS: readonly [RegExp, string][] = [
   [/\$argon2[\w-]*\$[\w+/=$,-]*/g, "$argon2[hidden]"],
   [/\b(bearer|basic)\s+[\w.~+/=-]{6,}/gi, "$1 [hidden]"],
   [/(\b[a-z][a-z0-9+.-]*:\/\/)[^\s/@:]*:[^\s/@]*@/gi, "$1[hidden]@"],
-  [/([?&](?:token|key|code|state|secret|password)=)[^\s&#"']+/gi, "$1[hidden]"],
+  [/([?&][\w-]*(?:token|key|code|state|secret|password)=)[^\s&#"']+/gi, "$1[hidden]"],
   [/\bdata:[\w.+-]+\/[\w.+-]+;base64,[\w+/=]{16,}/g, "data:[hidden]"],
 ];
 

@@ -185,7 +185,7 @@ describe("warnings", () => {
   });
 });
 
-test("described, a config shows every default and no secret", async () => {
+test("described, a config shows every default and no secret, also not of a query", async () => {
   const got = await load(
     JSON.stringify({
       botToken: ["CANARY-1", "CANARY-2"],
@@ -196,7 +196,10 @@ test("described, a config shows every default and no secret", async () => {
         feishu: { appId: "a", appSecret: "CANARY-5" },
         oidc: [{ id: "i", name: "I", issuer: "http://127.0.0.1", clientId: "c", clientSecret: "CANARY-6" }],
       },
-      models: [{ id: "m", echo: true, key: "CANARY-7" }],
+      models: [
+        { id: "m", echo: true, key: "CANARY-7" },
+        { id: "q", openai: "http://127.0.0.1/v1?CANARY-8==&api_key=CANARY-9&v=2#x", model: "m" },
+      ],
       limits: { streams: 0 },
     }),
   );
@@ -209,7 +212,11 @@ test("described, a config shows every default and no secret", async () => {
     users: { a: { password: "*** (plain)" }, b: { password: "*** (argon2id)" } },
     bots: { x: { token: ["***"], users: ["a"] } },
     limits: { streams: 0, bots: 1000 },
-    models: [{ id: "m", echo: true, key: "***" }],
+    signIn: { feishu: { appSecret: "***", tokenApi: "v2" } },
+    models: [
+      { id: "m", echo: true, key: "***" },
+      { id: "q", openai: "http://127.0.0.1/v1?***&api_key=***&v=***#x" },
+    ],
   });
 });
 

@@ -63,6 +63,7 @@ describe("log", () => {
       `Authorization: Bearer ${tail}`,
       `https://user:${tail}@example.com/`,
       `GET /x?a=1&token=${tail}`,
+      `POST /x?api_key=${tail}`,
       `data:image/png;base64,${tail}`,
     ];
     for (const json of [true, false]) {

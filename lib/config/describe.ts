@@ -10,13 +10,22 @@ import { isHash } from "./secrets.ts";
 
 const MASK = "***";
 const SECRET_NAME = /secret|token|password|key|credential/i;
+/** Named like one, but it says which of two addresses Feishu is asked at. */
+const NO_SECRET = "tokenApi";
 
-/** `signIn` and `models` belong to other modules: whatever is named like a secret is masked, at any depth. */
+/** Some services take their key in the query. */
+const withoutQuery = (value: string): string =>
+  URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)
+    ? value.replace(/([?&][^=&#]*=(?=[^=&#])|[?&])[^&#]*/g, `$1${MASK}`)
+    : value;
+
+/** `signIn` and `models` belong to other modules: what is named like a secret is masked, and queries, at any depth. */
 const masked = (value: unknown, name = ""): unknown => {
   if (Array.isArray(value)) return value.map((entry) => masked(entry, name));
   if (typeof value === "object" && value !== null)
     return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, masked(entry, key)]));
-  return SECRET_NAME.test(name) && typeof value === "string" ? MASK : value;
+  if (typeof value !== "string") return value;
+  return SECRET_NAME.test(name) && name !== NO_SECRET ? MASK : withoutQuery(value);
 };
 
 const zeroIsNone = (value: number): number => (value === NO_LIMIT ? 0 : value);
