@@ -1,6 +1,7 @@
 /** A program per message as a bot, and the `models` of the config. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
+import { parseConfig } from "../lib/config.ts";
 import { api, login, readSse, startGateway, tempDir, until } from "./harness.ts";
 import { PIXEL, startRig } from "./models/rig.ts";
 
@@ -116,6 +117,22 @@ describe("`models` in the config", () => {
     expect(words.join("")).toBe("oops\n");
     const said = gateway.logs.find(({ event }) => event === "model_failed");
     expect(said?.fields).toMatchObject({ bot: "m", code: "command_failed", cause: "3" });
+  });
+
+  test("a key that no header can carry is refused, wherever it comes from, and not repeated", () => {
+    const entry = { id: "a", openai: "https://example.com/v1", model: "m" };
+    const faultsOf = (key: unknown): string[] => {
+      const parsed = parseConfig({ models: [{ ...entry, key }] }, { KEY: "sk-CANARY\nx" }, () => "sk-CANARY中文\n");
+      return parsed.ok ? [] : parsed.faults.map(({ path, say }) => `${path}: ${say.en}`);
+    };
+    for (const key of ["sk-CANARY\u00a0", { env: "KEY" }, { file: "key.txt" }])
+      expect(faultsOf(key)).toEqual([
+        "models[0].key: printable ASCII characters only; copy the key again, without other words or line breaks",
+      ]);
+    expect(faultsOf("sk-proj_~!@ +/=")).toEqual([]);
+    expect(faultsOf({ env: "NOT_SET" })).toEqual([
+      "models[0].key: the environment variable NOT_SET is not set or empty",
+    ]);
   });
 
   test("names every fault of an entry", async () => {

@@ -34,6 +34,25 @@ const plainObject: Shape<Record<string, unknown>> = (value, path, faults) => {
   return {};
 };
 
+const fault = (faults: Fault[], path: string, zh: string, en: string): void =>
+  void faults.push({ path, say: { zh, en } });
+
+/** A key goes into a header. What a header cannot carry would look like a service that cannot be reached. */
+const keyShape =
+  (hidden: Shape<string>): Shape<string> =>
+  (value, path, faults) => {
+    const before = faults.length;
+    const key = hidden(value, path, faults);
+    if (faults.length === before && !/^[\x20-\x7e]+$/.test(key))
+      fault(
+        faults,
+        path,
+        "只能有可打印的 ASCII 字符；请重新复制密钥，不要带上别的文字或换行",
+        "printable ASCII characters only; copy the key again, without other words or line breaks",
+      );
+    return key;
+  };
+
 const fieldsOf = (env: Env, readFile: ReadFile) => {
   const hidden = secret(env, readFile);
   return strict({
@@ -44,7 +63,7 @@ const fieldsOf = (env: Env, readFile: ReadFile) => {
     command: maybe(text(1, 10_000)),
     echo: maybe(flag),
     model: maybe(text(1, 256)),
-    key: maybe(hidden),
+    key: maybe(keyShape(hidden)),
     system: maybe(text(0, 100_000)),
     historyTokens: maybe(int(0, 10_000_000)),
     maxTokens: maybe(int(1, 10_000_000)),
@@ -67,9 +86,6 @@ export type ModelEntry = Of<ReturnType<typeof fieldsOf>>;
 /** Which of the four it is. */
 export const kindOf = (entry: ModelEntry): ModelKind =>
   KINDS.find((kind) => entry[kind] !== undefined && entry[kind] !== false) ?? "echo";
-
-const fault = (faults: Fault[], path: string, zh: string, en: string): void =>
-  void faults.push({ path, say: { zh, en } });
 
 /** One entry; exactly one kind, and a model's name where a service needs one. */
 export const modelShape = (env: Env, readFile: ReadFile): Shape<ModelEntry> => {
