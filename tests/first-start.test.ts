@@ -202,6 +202,30 @@ test("a folder that does not exist is one sentence and exit code 1", async () =>
   await run.stop();
 });
 
+test("a data folder that cannot be written is named as what is at fault, and nothing is left behind", async () => {
+  const spoil: ((data: string) => Promise<unknown>)[] = [
+    (data) => writeFile(data, "a file has its name"),
+    // Root may write everywhere, but not where a folder is.
+    async (data) => {
+      await mkdir(join(data, "first-password.txt"), { recursive: true });
+      await chmod(data, 0o500);
+    },
+  ];
+  for (const how of spoil) {
+    const cwd = await newFolder();
+    const data = join(cwd, "data");
+    await how(data);
+    const run = await startProcess({ cwd, config: null, env: { ...ENV, LANG: "en_US" }, wait: false });
+    expect(await within(run.exited, 10_000, "the exit")).toBe(1);
+    expect(run.stderr()).toMatch(
+      /^nexus: cannot write to \S+\/data \(\w+\); it should be a folder that the user who runs nexus may write to\n$/,
+    );
+    expect(await readdir(cwd)).toEqual(["data"]);
+    await run.stop();
+    await chmod(data, 0o700);
+  }
+});
+
 describe("the first config", () => {
   test("of two first starts at once, one writes it and the other leaves it alone", async () => {
     const cwd = await newFolder();

@@ -1,10 +1,18 @@
 /** Why the gateway could not start, as one sentence that says what to do. */
 import { isIP } from "node:net";
 import { lookup } from "node:dns/promises";
+import { dirname, resolve } from "node:path";
+import { DEFAULTS } from "../config/defaults.ts";
 import type { Say } from "../protocol.ts";
 
 const codeOf = (error: unknown): string =>
   typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
+
+/** Whether the file system refused `folder` itself or what lies directly in it. */
+const isWithin = (folder: string, error: unknown): boolean => {
+  const path = typeof error === "object" && error !== null && "path" in error ? String(error.path) : "";
+  return path === folder || dirname(path) === folder;
+};
 
 const sayOf = (error: unknown): Say | undefined =>
   typeof error === "object" && error !== null && "say" in error ? (error.say as Say) : undefined;
@@ -31,6 +39,12 @@ export const explainStart = async (
   const said = sayOf(error);
   if (said) return said;
   const why = error instanceof Error ? error.message : String(error);
+  const dataDir = resolve(folder, DEFAULTS.dataDir);
+  if (folder && isWithin(dataDir, error))
+    return {
+      zh: `无法写入 ${dataDir}（${codeOf(error) || why}）；它应是运行 nexus 的用户可写的文件夹`,
+      en: `cannot write to ${dataDir} (${codeOf(error) || why}); it should be a folder that the user who runs nexus may write to`,
+    };
   if (folder)
     return {
       zh: `无法在 ${folder} 创建 config.json（${codeOf(error) || why}）；请换一个可写的文件夹，或用 --config 指定`,

@@ -105,8 +105,10 @@ export const firstStart = async (
     placeNew(temporary, full);
   } catch (error) {
     rmSync(temporary, { force: true });
-    if (!terminal) rmSync(passwordFile, { force: true });
-    if ((error as { code?: string }).code === "EEXIST") return undefined;
+    if (!terminal) removeFirstPassword(dataDir);
+    const { code, path: at } = error as { code?: string; path?: string };
+    // Of the data folder it means that something else has its name.
+    if (code === "EEXIST" && at !== dataDir) return undefined;
     throw error;
   }
   return terminal ? { username: ADMIN, shown: { password, botToken } } : { username: ADMIN, passwordFile };
