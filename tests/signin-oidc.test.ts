@@ -154,6 +154,28 @@ describe("an ID token that is not for us", () => {
     expect(await browser.me(gateway.url)).toMatchObject({ username: "oidc:corp:liar-sub", displayName: "Liar" });
   });
 
+  test("an issuer that does not match, by a slash or altogether, leaves a line in the log as an unreachable one does", async () => {
+    const liar = await startLiar({ discovery: { issuer: "https://other.example/?key=CANARY" } });
+    const honest = await startLiar({});
+    closing.push(
+      () => liar.stop(),
+      () => honest.stop(),
+    );
+    const gateway = await start(() => [
+      liar.entry({ id: "other", clientSecret: "CANARY" }),
+      honest.entry({ id: "slash", clientSecret: "CANARY", issuer: `${honest.url}/` }),
+    ]);
+    for (const id of ["other", "slash"]) {
+      const page = await createBrowser().go(`${gateway.url}/sign-in/${id}`);
+      expect(page.text).toContain("calls itself by another issuer than the configured one (a slash at the end counts)");
+    }
+    expect(gateway.logs.filter(({ event }) => event === "sign_in_refused")).toMatchObject([
+      { level: "warn", fields: { provider: "other", why: expect.stringContaining("another issuer") } },
+      { level: "warn", fields: { provider: "slash", why: expect.stringContaining("another issuer") } },
+    ]);
+    expect(JSON.stringify(gateway.logs)).not.toContain("CANARY");
+  });
+
   test("a changed key is fetched once, and invented key names do not make a request each", async () => {
     const liar = await startLiar({});
     closing.push(() => liar.stop());

@@ -114,6 +114,10 @@ export const createSignIn = (deps: {
     return key;
   };
 
+  const logRefusal = (from: Provider, error: unknown): void => {
+    if (error instanceof Reject) log("warn", "sign_in_refused", { provider: from.id, why: error.say.en });
+  };
+
   const settle = async (from: Provider, attempt: Attempt, identify: () => Promise<Identity>) => {
     try {
       const identity = await identify();
@@ -123,7 +127,7 @@ export const createSignIn = (deps: {
       return { user, to: attempt.to };
     } catch (error) {
       meter.add(from.id, "refused");
-      if (error instanceof Reject) log("warn", "sign_in_refused", { provider: from.id, why: error.say.en });
+      logRefusal(from, error);
       throw error;
     }
   };
@@ -156,7 +160,13 @@ export const createSignIn = (deps: {
       { state, nonce, verifier, redirectUri }: { state: string } & Attempt,
       inApp: boolean,
       lang: "zh" | "en",
-    ) => from.leave({ state, nonce, challenge: challengeOf(verifier), redirectUri, inApp, lang }),
+    ) =>
+      from
+        .leave({ state, nonce, challenge: challengeOf(verifier), redirectUri, inApp, lang })
+        .catch((error: unknown) => {
+          logRefusal(from, error);
+          throw error;
+        }),
 
     /** Who came back by redirect, and where in the page they wanted to be. */
     finish: (id: string, params: URLSearchParams, browser: string | undefined) => {

@@ -50,8 +50,8 @@ export const createOidc = (settings: OidcSettings, ask: Ask, now: () => number):
     // Another issuer's document would lend its keys to whoever can place one.
     if (body.issuer !== issuer)
       throw misconfigured(
-        "它自称的 issuer 与配置的不一致",
-        "it calls itself by another issuer than the configured one",
+        "它自称的 issuer 与配置的不一致（末尾有没有斜杠也算）",
+        "it calls itself by another issuer than the configured one (a slash at the end counts)",
       );
     const address = (key: string): string => {
       const value = textOf(body[key]);
