@@ -156,7 +156,15 @@ const complete = (parsed: Parsed, port: number | undefined): Config => {
   };
 };
 
-export type ParsedConfig = { ok: true; config: Config; warnings: Say[] } | { ok: false; faults: Fault[] };
+export type ParsedConfig =
+  | {
+      ok: true;
+      config: Config;
+      warnings: Say[];
+      /** With `withoutSecrets`: the secrets that could not be had; in their place stands what nobody can know. */
+      withheld: Fault[];
+    }
+  | { ok: false; faults: Fault[] };
 
 /**
  * Parses the JSON of a config file. `env` gives PORT and the secrets named by {"env": …}, `readFile` those named by
@@ -174,7 +182,10 @@ export const parseConfig = (
   const parsed = configShape(env, readFile, options)(json, "", faults);
   const port = portOf(env, faults);
   if (parsed) crossCheck(parsed, faults);
-  if (faults.length > 0) return { ok: false, faults };
+  const [withheld, wrong] = options.withoutSecrets
+    ? [faults.filter((fault) => fault.withheld), faults.filter((fault) => !fault.withheld)]
+    : [[], faults];
+  if (wrong.length > 0) return { ok: false, faults: wrong };
   const config = complete(parsed, port);
-  return { ok: true, config, warnings: warningsOf(config) };
+  return { ok: true, config, warnings: warningsOf(config), withheld };
 };

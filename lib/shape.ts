@@ -7,7 +7,12 @@
  */
 import { Reject, type Say } from "./protocol.ts";
 
-export type Fault = { path: string; say: Say };
+export type Fault = {
+  path: string;
+  say: Say;
+  /** A secret that is kept elsewhere and cannot be had here: who needs no secret may go on without (config.ts). */
+  withheld?: true;
+};
 export type Shape<T> = {
   (value: unknown, path: string, faults: Fault[]): T;
   /** Absent is fine: `fields` need not ask. */

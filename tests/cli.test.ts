@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { banner, lanAddresses } from "../lib/banner.ts";
 import { openStore } from "../lib/store.ts";
-import { ROOT } from "./harness.ts";
+import { freePort, ROOT } from "./harness.ts";
 import { configFolder, nexus } from "./harness/cli.ts";
 
 const folders: { remove: () => Promise<void> }[] = [];
@@ -151,6 +151,36 @@ test("nexus backup copies a store that is in use, and says in a sentence why not
   } finally {
     store.close();
   }
+});
+
+test("commands that need no secret work where those of the config cannot be had; check, as serve, says which are missing", async () => {
+  const { cwd } = await withConfig(
+    JSON.stringify({
+      botToken: { env: "NEXUS_BOT_TOKEN" },
+      users: { admin: { password: { env: "ADMIN_PASSWORD" } }, zoe: { password: { file: "zoe.txt" } }, tom: {} },
+    }),
+  );
+  const ok = async (...args: string[]): Promise<string> => {
+    const { code, out, err } = await nexus(args, { cwd });
+    expect({ args, code, err: err.replace(/^made the key .*\n$/, "") }).toEqual({ args, code: 0, err: "" });
+    return out;
+  };
+  expect(await ok("user", "list")).toBe(
+    "admin\tadmin\tuser\telsewhere\nzoe\tzoe\tuser\telsewhere\ntom\ttom\tuser\tno password\n",
+  );
+  expect(await ok("key", "add", "admin")).toStartWith("nxk_");
+  expect(await ok("key", "list")).toContain("\tadmin\tnexus key add\t");
+  expect(await ok("backup", "copy.db")).toContain("backed up to");
+  const status = await nexus(["status", "--once", "--port", String(freePort())], { cwd });
+  expect([status.code, status.err]).toEqual([1, expect.stringContaining("does not answer")]);
+
+  const check = await nexus(["check"], { cwd });
+  expect([check.code, check.out]).toEqual([2, ""]);
+  expect(check.err.trim().split("\n")).toEqual([
+    "nexus: botToken: the environment variable NEXUS_BOT_TOKEN is not set or empty",
+    "nexus: users.admin.password: the environment variable ADMIN_PASSWORD is not set or empty",
+    "nexus: users.zoe.password: the file zoe.txt cannot be read",
+  ]);
 });
 
 describe("the banner", () => {

@@ -150,6 +150,50 @@ describe("a config that is accepted", () => {
     expect(got.config.users.get("a")?.password).toBe(GOOD_HASH);
   });
 
+  test("for who needs no secret, one that cannot be had is named, and nobody can sign in with what stands in its place", async () => {
+    const text = JSON.stringify({
+      botToken: [{ env: "T" }, "plain-token"],
+      metricsToken: { file: "missing.txt" },
+      users: { a: { password: { env: "P" } }, b: { password: "kept" } },
+      bots: { x: { token: { env: "EMPTY" }, pools: ["p"] } },
+      signIn: { dingtalk: { clientId: "c", clientSecret: { env: "S" }, corpId: "d" } },
+      publicUrl: "https://n.example",
+      models: [{ id: "m", openai: "https://m.example/v1", model: "m", key: { env: "K" } }],
+    });
+    expect((await load(text, { EMPTY: "" })).ok).toBe(false);
+    const path = join(folder.path, "config.json");
+    const read = () => {
+      const got = loadConfig(path, { EMPTY: "" }, { withoutSecrets: true });
+      if (!got.ok) throw new Error(got.faults.map((fault) => faultLine(fault, "en")).join("\n"));
+      return got;
+    };
+    const [one, two] = [read(), read()];
+    expect(one.withheld.map((fault) => faultLine(fault, "en"))).toEqual([
+      "botToken[0]: the environment variable T is not set or empty",
+      "users.a.password: the environment variable P is not set or empty",
+      "metricsToken: the file missing.txt cannot be read",
+      "bots.x.token: the environment variable EMPTY is not set or empty",
+      "signIn.dingtalk.clientSecret: the environment variable S is not set or empty",
+      "models[0].key: the environment variable K is not set or empty",
+    ]);
+    const secretsOf = ({ config }: typeof one) => [
+      config.botTokens[0],
+      config.metricsTokens[0],
+      config.users.get("a")?.password,
+      config.bots.get("x")?.tokens[0],
+      config.signIn.dingtalk?.clientSecret,
+      config.models[0]?.key,
+    ];
+    const stand = [...secretsOf(one), ...secretsOf(two)];
+    for (const word of stand) expect(word).toMatch(/^[\da-f-]{36}$/);
+    expect(new Set(stand).size).toBe(12);
+    expect([one.config.botTokens[1], one.config.users.get("b")?.password]).toEqual(["plain-token", "kept"]);
+
+    await writeFile(path, '{"botToken": {"env": "T"}, "users": {"a": {"password": {"evn": "P"}}}, "prot": 1}');
+    const broken = loadConfig(path, {}, { withoutSecrets: true });
+    expect(broken.ok ? [] : broken.faults.map((fault) => fault.path)).toEqual(["users.a.password", "prot"]);
+  });
+
   test("passwords of 256 characters, emoji and every kind of space are accepted", () => {
     for (const password of ["x".repeat(256), "密码🔑".repeat(60), " lead and trail ", "\t"])
       expect(accepted({ users: { a: { password } } }).users.get("a")?.password).toBe(password);

@@ -242,6 +242,10 @@ describe("deploy/", () => {
     expect(settings.get("ProtectSystem")).toBe("strict");
     // The runtime compiles while it runs; this one would end it at the first busy function.
     expect(settings.has("MemoryDenyWriteExecute")).toBe(false);
+    // Nobody can guess where the variables of {"env": …} go: off until somebody has some.
+    const [, variables] = /^#EnvironmentFile=(\/\S+)$/m.exec(text) ?? [];
+    for (const file of ["docs/operations.md", "docs/operations.en.md"])
+      for (const words of [`\`${variables}\``, "`EnvironmentFile=`"]) expect(await read(file)).toContain(words);
   });
 
   test("ecosystem.config.cjs loads and starts one process of the program", () => {

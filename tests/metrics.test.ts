@@ -5,6 +5,7 @@ import { createMetrics } from "../lib/metrics.ts";
 import type { Overview } from "../lib/protocol/admin.ts";
 import { join } from "node:path";
 import { statusLines } from "../lib/cli/status.ts";
+import { configFolder, nexus } from "./harness/cli.ts";
 import { api, BOT_TOKEN, freePort, login, ROOT, startGateway, tempDir, until, v2Bot, within } from "./harness.ts";
 
 type Sample = { value?: string; labels?: Record<string, string>; buckets?: Record<string, string>; count?: string };
@@ -216,6 +217,42 @@ test("nexus status prints the numbers of the running gateway, in both languages 
   const sample = JSON.parse(json.out) as Overview;
   expect(statusLines(sample, "zh").join("\n")).toContain("2 人，1 个登录，0 条流");
   expect(statusLines(sample, "en").join("\n")).toContain("2, 1 signed in, 0 streams");
+});
+
+test("nexus status says what a 403 is and how to mend it: metricsToken, unset, not to be had here, or another's", async () => {
+  const { url } = await open({ metricsToken: "right-right" });
+  // As from an address of the machine that is not 127.0.0.1: the gateway takes it for somebody elsewhere.
+  const aside = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: ({ headers }) => {
+      const passed = new Headers(headers);
+      passed.set("Via", "1.1 aside");
+      return fetch(`${url}/metrics`, { headers: passed });
+    },
+  });
+  undo.push(() => aside.stop(true));
+  const status = async (metricsToken: unknown) => {
+    const folder = await configFolder(JSON.stringify({ host: "127.0.0.1", port: aside.port, metricsToken }));
+    undo.push(folder.remove);
+    const { code, out, err } = await nexus(["status", "--once"], { cwd: folder.cwd });
+    return { code, said: out + err };
+  };
+  const at = `nexus: http://127.0.0.1:${aside.port}`;
+  expect(await status("")).toEqual({
+    code: 1,
+    said: `${at} may be read over 127.0.0.1 only (403); set metricsToken in config.json, and nexus status brings it\n`,
+  });
+  expect(await status({ env: "METRICS" })).toEqual({
+    code: 1,
+    said: `${at} is read with metricsToken only (403), which cannot be had here: the environment variable METRICS is not set or empty\n`,
+  });
+  expect(await status("wrong-wrong")).toEqual({
+    code: 1,
+    said: expect.stringContaining("does not take the metricsToken of"),
+  });
+  const rotating = await status([{ env: "METRICS" }, "right-right"]);
+  expect(rotating).toEqual({ code: 0, said: expect.stringMatching(/^nexus \S+ · up /) });
 });
 
 test("nexus status on a terminal paints over itself, also where lines do not fit, until Ctrl+C", async () => {

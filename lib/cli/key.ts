@@ -6,7 +6,7 @@
  */
 import { digest, newSecret } from "../auth.ts";
 import type { Config } from "../config.ts";
-import { faultLine, loadConfig } from "../config/file.ts";
+import { faultLine } from "../config/file.ts";
 import { nearest } from "../config/near.ts";
 import { botIdShape } from "../frames.ts";
 import { decodeId, encodeId } from "../ids.ts";
@@ -14,6 +14,7 @@ import type { Fault } from "../shape.ts";
 import { StoreRefused } from "../store.ts";
 import { type KeyFile, openKeyFile } from "../store/keyfile.ts";
 import { CONFIG_OPTION, type Command, type Context, EXIT } from "./command.ts";
+import { readSettings } from "./settings.ts";
 
 const DAY_MS = 86_400_000;
 const NAME_CHARS = 100;
@@ -22,16 +23,13 @@ const MAX_KEYS = 50;
 
 /** Runs `work` on the keys of the configured store; the exit code. */
 const withKeys = (context: Context, work: (keys: KeyFile, config: Config) => number): number => {
-  const { configPath, env, complain } = context;
-  const loaded = loadConfig(configPath, env);
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) complain(faultLine(fault, "zh"), faultLine(fault, "en"));
-    return EXIT.usage;
-  }
+  const { complain } = context;
+  const settings = readSettings(context);
+  if (!settings) return EXIT.usage;
   let keys: KeyFile | undefined;
   try {
-    keys = openKeyFile(loaded.config.dataDir, Date.now);
-    return work(keys, loaded.config);
+    keys = openKeyFile(settings.config.dataDir, Date.now);
+    return work(keys, settings.config);
   } catch (error) {
     if (error instanceof StoreRefused) complain(error.say.zh, error.say.en);
     else {

@@ -4,6 +4,7 @@ import { describeConfig } from "../config/describe.ts";
 import { faultLine, loadConfig } from "../config/file.ts";
 import { backupStore, StoreRefused } from "../store.ts";
 import { CONFIG_OPTION, type Command, type Context, EXIT } from "./command.ts";
+import { readSettings } from "./settings.ts";
 
 /** A port given on the command line; undefined after saying why not. */
 export const portOption = ({ options, complain }: Context): { port?: number } | undefined => {
@@ -31,15 +32,12 @@ const check = async ({ configPath, env, stdout, complain }: Context): Promise<nu
 };
 
 const backup = async (context: Context): Promise<number> => {
-  const { configPath, env, cwd, positional, complain, say } = context;
-  const loaded = loadConfig(configPath, env);
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) complain(faultLine(fault, "zh"), faultLine(fault, "en"));
-    return EXIT.usage;
-  }
+  const { cwd, positional, complain, say } = context;
+  const settings = readSettings(context);
+  if (!settings) return EXIT.usage;
   const file = resolve(cwd, positional[0]!);
   try {
-    const { bytes, files } = await backupStore(loaded.config.dataDir, file);
+    const { bytes, files } = await backupStore(settings.config.dataDir, file);
     say(
       `已备份到 ${file}（${bytes} 字节，${files} 个附件在 ${file}.files）`,
       `backed up to ${file} (${bytes} bytes, ${files} attachments in ${file}.files)`,

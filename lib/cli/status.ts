@@ -4,11 +4,12 @@
  * Reads /metrics of the gateway that this config belongs to, on this machine, as JSON; so it needs no sign-in and shows no
  * person. On a terminal it repaints every second until interrupted; elsewhere it prints once.
  */
-import { faultLine, loadConfig } from "../config/file.ts";
+import type { Say } from "../protocol.ts";
 import type { Overview } from "../protocol/admin.ts";
 import { urlOf } from "../serve.ts";
 import { CONFIG_OPTION, type Command, type Context, EXIT, type Language } from "./command.ts";
 import { PORT_OPTION, portOption } from "./operate.ts";
+import { readSettings } from "./settings.ts";
 
 const EVERY_MS = 1000;
 /** A gateway that does not answer within this is not well. */
@@ -103,42 +104,73 @@ export const statusLines = (now: Overview, language: Language): string[] => {
   return [head, "", ...rows.map(([name, value]) => `${padded(name, widest)}  ${value}`)];
 };
 
-const read = async (url: string, token: string | undefined): Promise<Overview | string> => {
+type Failed = { status?: number; why: string };
+
+const read = async (url: string, token: string | undefined): Promise<Overview | Failed> => {
   try {
     const response = await fetch(`${url}/metrics`, {
       headers: { Accept: "application/json", ...(token !== undefined && { Authorization: `Bearer ${token}` }) },
       signal: AbortSignal.timeout(PATIENCE_MS),
     });
-    return response.ok ? ((await response.json()) as Overview) : `HTTP ${response.status}`;
+    if (response.ok) return (await response.json()) as Overview;
+    return { status: response.status, why: `HTTP ${response.status}` };
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return { why: error instanceof Error ? error.message : String(error) };
   }
 };
 
+type Access = { token?: string; lacks?: Say | undefined };
+
+/** The token to send, or why the configured one cannot be had here: over 127.0.0.1 it goes without. */
+const accessOf = ({ config, withheld }: NonNullable<ReturnType<typeof readSettings>>): Access => {
+  const lacks = new Map(withheld.map(({ path, say }) => [path, say]));
+  const at = (i: number): Say | undefined => lacks.get(`metricsToken[${i}]`) ?? lacks.get("metricsToken");
+  const token = config.metricsTokens.find((_, i) => !at(i));
+  return token === undefined ? { lacks: at(0) } : { token };
+};
+
+/** Why there are no numbers, and what to do. */
+const explain = (url: string, { status, why }: Failed, { token, lacks }: Access): Say => {
+  if (status !== 403)
+    return {
+      zh: `${url} 没有回答（${why}）；网关在运行吗？端口对吗？`,
+      en: `${url} does not answer (${why}); is the gateway running, is the port right?`,
+    };
+  if (token !== undefined)
+    return {
+      zh: `${url} 不接受这份配置里的 metricsToken（403）；在那里运行的是用这份配置的网关吗？`,
+      en: `${url} does not take the metricsToken of this config (403); is it the gateway of this config that runs there?`,
+    };
+  if (lacks)
+    return {
+      zh: `${url} 要带上 metricsToken 才能读取（403），但在这里取不到它：${lacks.zh}`,
+      en: `${url} is read with metricsToken only (403), which cannot be had here: ${lacks.en}`,
+    };
+  return {
+    zh: `${url} 只让本机经 127.0.0.1 读取（403）；请在 config.json 里设置 metricsToken，nexus status 会带上它`,
+    en: `${url} may be read over 127.0.0.1 only (403); set metricsToken in config.json, and nexus status brings it`,
+  };
+};
+
 const status = async (context: Context): Promise<number> => {
-  const { configPath, env, options, stdout, language, complain } = context;
+  const { options, stdout, language, complain } = context;
   const port = portOption(context);
   if (!port) return EXIT.usage;
-  const loaded = loadConfig(configPath, env);
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) complain(faultLine(fault, "zh"), faultLine(fault, "en"));
-    return EXIT.usage;
-  }
-  const { config } = loaded;
+  const settings = readSettings(context);
+  if (!settings) return EXIT.usage;
+  const { config } = settings;
   const url = urlOf(config.host, port.port ?? config.port);
-  const token = config.metricsTokens[0];
+  const access = accessOf(settings);
   const live = stdout.isTTY === true && !options.has("once") && !options.has("json");
   for (let shown = 0; ;) {
-    const now = await read(url, token);
-    if (typeof now === "string") {
+    const now = await read(url, access.token);
+    if ("why" in now) {
+      const said = explain(url, now, access);
       if (!live) {
-        complain(
-          `${url} 没有回答（${now}）；网关在运行吗？端口对吗？`,
-          `${url} does not answer (${now}); is the gateway running, is the port right?`,
-        );
+        complain(said.zh, said.en);
         return EXIT.failed;
       }
-      const line = `${url} ${language === "zh" ? "没有回答" : "does not answer"} (${now})`;
+      const line = said[language];
       stdout.write(`${up(shown)}${line}\n`);
       shown = rowsOf(line, stdout.columns);
     } else if (options.has("json")) stdout.write(`${JSON.stringify(now, null, 2)}\n`);

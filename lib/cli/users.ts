@@ -6,7 +6,7 @@
  */
 import { isHash, isWeak, PASSWORD_CHARS } from "../config/secrets.ts";
 import { displayNameShape, usernameShape } from "../config/fields.ts";
-import { faultLine, loadConfig, readConfigText, writeAtomic } from "../config/file.ts";
+import { readConfigText, writeAtomic } from "../config/file.ts";
 import { type Node, readJson } from "../config/json.ts";
 import { nearest } from "../config/near.ts";
 import { hashPassword } from "../passwords.ts";
@@ -15,6 +15,7 @@ import { parse } from "../shape.ts";
 import { CONFIG_OPTION, type Command, type Context, EXIT } from "./command.ts";
 import { addMember, memberOf, removeMember, replaceNode } from "./edit.ts";
 import { askSecret } from "./prompt.ts";
+import { readSettings } from "./settings.ts";
 
 type ObjectNode = Extract<Node, { kind: "object" }>;
 type Open = { text: string; root: ObjectNode; users: ObjectNode | undefined };
@@ -185,18 +186,17 @@ const remove = async (context: Context): Promise<number> => {
 };
 
 const list = async (context: Context): Promise<number> => {
-  const { configPath, env, language, stdout, complain } = context;
-  const loaded = loadConfig(configPath, env);
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) complain(faultLine(fault, "zh"), faultLine(fault, "en"));
-    return EXIT.usage;
-  }
+  const { language, stdout } = context;
+  const settings = readSettings(context);
+  if (!settings) return EXIT.usage;
   const kinds = {
-    zh: { hash: "哈希", plain: "明文", none: "无密码" },
-    en: { hash: "hash", plain: "plain", none: "no password" },
+    zh: { hash: "哈希", plain: "明文", none: "无密码", withheld: "在别处" },
+    en: { hash: "hash", plain: "plain", none: "no password", withheld: "elsewhere" },
   }[language];
-  for (const [name, { displayName, role, password }] of loaded.config.users) {
-    const kind = password === undefined ? kinds.none : isHash(password) ? kinds.hash : kinds.plain;
+  const withheld = new Set(settings.withheld.map(({ path }) => path));
+  for (const [name, { displayName, role, password }] of settings.config.users) {
+    const kept = password === undefined ? kinds.none : isHash(password) ? kinds.hash : kinds.plain;
+    const kind = withheld.has(`users.${name}.password`) ? kinds.withheld : kept;
     stdout.write(`${[name, displayName, role ?? "user", kind].join("\t")}\n`);
   }
   return EXIT.ok;

@@ -51,6 +51,8 @@ const identityShape = text(3, 512, /^[a-z0-9-]+:\S+$/, {
 export type ParseOptions = {
   /** The least cost of a password hash that is accepted. Tests lower it: a sign-in there need not cost 50 ms. */
   hashFloor?: { memoryKiB: number; passes: number };
+  /** For whom needs no secret: one that cannot be had here is no fault but named in `withheld`. */
+  withoutSecrets?: boolean;
 };
 
 export const configShape = (env: Env, readFile: ReadFile, { hashFloor = FLOOR }: ParseOptions) => {

@@ -1,8 +1,9 @@
 /**
  * Secrets in config.json: given as text, as {"env": "NAME"} or as {"file": "path"}; and what a password hash may be.
  *
- * What must stay true: a secret named by env or file is never silently empty (an empty bot token would open the gateway),
- * and no fault or warning repeats a secret. Refuses every password hash but argon2id of at least FLOOR.
+ * What must stay true: a secret named by env or file is never silently empty (an empty bot token would open the gateway):
+ * in the place of one that cannot be had stands what nobody can know. No fault or warning repeats a secret. Refuses every
+ * password hash but argon2id of at least FLOOR.
  */
 import type { Fault, Shape } from "../shape.ts";
 
@@ -24,6 +25,10 @@ export const secret =
       faults.push({ path, say: { zh, en } });
       return "";
     };
+    const withheld = (zh: string, en: string): string => {
+      faults.push({ path, say: { zh, en }, withheld: true });
+      return crypto.randomUUID();
+    };
     let got: unknown = value;
     if (isRecord(value)) {
       const names = Object.keys(value);
@@ -34,14 +39,14 @@ export const secret =
       if (name === "env") {
         got = Object.hasOwn(env, where) ? env[where] : undefined;
         if (!got)
-          return fault(`环境变量 ${where} 没有设置或为空`, `the environment variable ${where} is not set or empty`);
+          return withheld(`环境变量 ${where} 没有设置或为空`, `the environment variable ${where} is not set or empty`);
       } else {
         try {
           got = readFile(where).replace(/\r?\n$/, "");
         } catch {
-          return fault(`无法读取文件 ${where}`, `the file ${where} cannot be read`);
+          return withheld(`无法读取文件 ${where}`, `the file ${where} cannot be read`);
         }
-        if (got === "") return fault(`文件 ${where} 是空的`, `the file ${where} is empty`);
+        if (got === "") return withheld(`文件 ${where} 是空的`, `the file ${where} is empty`);
       }
     }
     if (typeof got !== "string" || got.length < 1 || got.length > max)

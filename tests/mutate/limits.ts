@@ -241,7 +241,7 @@ export const LIMITS: readonly Patch[] = [
     id: "F8b",
     breaks: "only the first fault is told",
     file: "lib/config.ts",
-    old: "if (faults.length > 0) return { ok: false, faults };",
+    old: "if (wrong.length > 0) return { ok: false, faults: wrong };",
     new: "if (faults.length > 0) return { ok: false, faults: faults.slice(0, 1) };",
     test: ["tests/process.test.ts", "a broken config is refused at the start with every fault and exit code 2 (F8)"],
   },
