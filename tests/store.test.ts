@@ -1,13 +1,13 @@
 /** The store's file: opened, refused and left alone, migrated, backed up, restored (F4, F7). */
 import { afterEach, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
-import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { backupStore, openStore, StoreRefused } from "../lib/store.ts";
 import { MIGRATIONS } from "../lib/store/schema.ts";
 import { schemaOf, schemaOfVersion } from "./golden/make.ts";
-import { startProcess } from "./harness.ts";
+import { ROOT, startProcess } from "./harness.ts";
 import { bytesOf, testStore, type TestStore } from "./harness/store.ts";
 import { tempDir } from "./harness/wait.ts";
 
@@ -242,6 +242,69 @@ describe("a backup", () => {
     expect(await again.store.search.search("admin", "火山", 5)).toHaveLength(2);
     // Who followed the original further than the copy goes must start over, so the copy is told apart.
     expect(again.store.epoch).not.toBe(made.store.epoch);
+  });
+
+  test("that finds no room for the database or for a file leaves nothing behind, and can be tried again at once", async () => {
+    const cwd = await folder();
+    writeFileSync(join(cwd, "config.json"), "{}");
+    const made = await testStore({ dir: join(cwd, "data") });
+    const bytes = new Uint8Array(2_000_000);
+    await made.store.attachments.add({ user: "admin", name: "a", mime: "text/plain", bytes, turn: null });
+    await made.stop();
+    const before = readdirSync(cwd).sort();
+    const backup = async (limit: string) => {
+      const command = `trap "" XFSZ; ulimit -f ${limit}; exec ${process.execPath} ${join(ROOT, "server.ts")} backup b.db`;
+      const child = Bun.spawn(["sh", "-c", command], { cwd, stdout: "ignore", stderr: "pipe", env: { LANG: "en" } });
+      return { code: await child.exited, err: await new Response(child.stderr).text() };
+    };
+    // Blocks of 512 or 1024 bytes: some pages fit; the database fits, the attachment does not.
+    for (const blocks of ["40", "1000"]) {
+      expect(await backup(blocks)).toEqual({ code: 1, err: expect.stringContaining("cannot back up to") });
+      expect(readdirSync(cwd).sort()).toEqual(before);
+    }
+    expect(await backup("unlimited")).toEqual({ code: 0, err: "" });
+    expect(readdirSync(cwd).sort()).toEqual(["b.db", "b.db.files", ...before].sort());
+  });
+
+  test("is for its owner only from its first byte", async () => {
+    const made = await open();
+    for (let i = 0; i < 40; i++) await made.exchange("admin", "q".repeat(100_000), "a".repeat(100_000));
+    const out = await folder();
+    // Another process, because this one copies without a break: every mode of whatever appears in the folder.
+    const looking = Bun.spawn(
+      [
+        process.execPath,
+        "-e",
+        `const { readdirSync, statSync } = require("node:fs");
+         const seen = new Set();
+         process.stdout.write("looking\\n");
+         for (let names = []; !names.includes("end"); )
+           for (const name of (names = readdirSync(process.argv[1]))) {
+             const found = statSync(process.argv[1] + "/" + name, { throwIfNoEntry: false });
+             if (found && name !== "end") seen.add((found.mode & 0o777).toString(8));
+           }
+         process.stdout.write([...seen].join(" "));`,
+        out,
+      ],
+      { stdout: "pipe" },
+    );
+    undo.push(() => looking.kill("SIGKILL"));
+    const said = looking.stdout.getReader();
+    const next = async (): Promise<string> => new TextDecoder().decode((await said.read()).value);
+    expect(await next()).toBe("looking\n");
+    await backupStore(made.dir, join(out, "b.db"));
+    writeFileSync(join(out, "end"), "");
+    const modes = (await next()).split(" ");
+    expect(modes).toContain("600");
+    expect(modes.filter((mode) => !mode.endsWith("00"))).toEqual([]);
+  });
+
+  test("never mixes with the attachments of an older one", async () => {
+    const made = await open();
+    const out = await folder();
+    mkdirSync(join(out, "b.db.files"));
+    await expect(backupStore(made.dir, join(out, "b.db"))).rejects.toThrow("b.db.files exists; choose another name");
+    expect(readdirSync(out)).toEqual(["b.db.files"]);
   });
 
   test("never overwrites a file, and says so when there is no store", async () => {
