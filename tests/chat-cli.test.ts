@@ -11,14 +11,18 @@ import { api, BOT_TOKEN, login, PASSWORD, ROOT, startGateway, until, v2Bot, with
 
 let gateway: Awaited<ReturnType<typeof startGateway>>;
 let key: string;
+/** With --scope all: it may make conversations and list them. */
+let wide: string;
+let call: ReturnType<typeof api>;
 let bot: V2Bot;
 let act: (chat: ChatFrame) => void;
 const closing: (() => unknown)[] = [];
 
 beforeAll(async () => {
   gateway = await startGateway({ limits: { sendsPerMinute: 0 } });
-  const call = api(gateway.url, await login(gateway.url));
+  call = api(gateway.url, await login(gateway.url));
   key = (await call<{ key: string }>("POST", "/api/keys", { name: "chat" })).body.key;
+  wide = (await call<{ key: string }>("POST", "/api/keys", { name: "all", scope: "all" })).body.key;
   bot = await v2Bot(gateway.wsUrl, { register: { token: BOT_TOKEN }, onChat: (chat) => act(chat) });
 });
 afterEach(async () => {
@@ -71,6 +75,27 @@ describe("from a pipe", () => {
     expect(await new Response(child.stderr).text()).toBe("nexus: The bot fell over\n");
   });
 
+  test("--new asks in a conversation of its own, and asks nothing where the key may not make one", async () => {
+    act = (chat) => void bot.end(chat, "yes");
+    const ask = async (NEXUS_KEY: string, ...args: string[]) => {
+      const child = start(args, { NEXUS_KEY });
+      child.stdin.end();
+      const code = await within(child.exited, 10_000, "the end");
+      return { code, err: await new Response(child.stderr).text(), where: bot.chats.at(-1)!.conversationId };
+    };
+    const usual = await ask(wide, "one");
+    const fresh = await ask(wide, "--new", "two");
+    const after = await ask(wide, "three");
+    expect([usual.code, fresh.code, after.where]).toEqual([0, 0, usual.where]);
+    expect(fresh.where).not.toBe(usual.where);
+    const asked = bot.chats.length;
+    expect(await ask(key, "--new", "four")).toMatchObject({
+      code: 1,
+      err: "nexus: no conversation was begun: --new needs a key with --scope all (nexus key add USER --scope all)\n",
+    });
+    expect(bot.chats.length).toBe(asked);
+  });
+
   test("Ctrl-C stops the answer at the bot", async () => {
     act = (chat) => void bot.write(chat, "on and on ");
     const child = start(["talk"]);
@@ -92,6 +117,14 @@ describe("from a pipe", () => {
     expect(await fault(["--bot", "nobody", "x"])).toEqual({
       code: 1,
       err: "nexus: The bot does not exist or is offline\n",
+    });
+    expect(await fault(["x"], { NEXUS_KEY: "bad" })).toEqual({
+      code: 1,
+      err: "nexus: the key in NEXUS_KEY is wrong, was removed or has expired; nexus key add makes another\n",
+    });
+    expect(await fault(["--key-env", "MINE", "x"], { MINE: "nxk_bad" })).toEqual({
+      code: 1,
+      err: expect.stringContaining("the key in MINE is wrong"),
     });
     const nowhere = await fault(["--server", "http://127.0.0.1:1", "x"]).catch(() => undefined);
     expect(nowhere).toEqual({ code: 2, err: expect.stringContaining("--server is given twice") });
@@ -185,6 +218,41 @@ describe("on a terminal", () => {
     expect(two.shown()).toContain("fresh");
     two.type("\u0004");
     expect(await within(two.code, 5000, "the end")).toBe(0);
+  });
+
+  test("goes on in the conversation it shows, and with the bot of that one", async () => {
+    const other = await v2Bot(gateway.wsUrl, {
+      register: { token: BOT_TOKEN, botId: "other" },
+      onChat: (chat) => void other.end(chat, "other speaks"),
+    });
+    closing.push(other.close);
+    const { id } = (await call<{ id: string }>("POST", "/api/conversations", { botId: "other" })).body;
+    const clientId = crypto.randomUUID();
+    await call("POST", `/api/conversations/${id}/messages`, { clientId, content: "earlier words" });
+    await other.waitFor("chat", () => true);
+    act = (chat) => void bot.end(chat, "the wrong bot");
+    const chat = await terminal([], { NEXUS_KEY: wide });
+    await chat.sees("earlier words");
+    chat.type("more\r");
+    await until(() => other.chats.length === 2, 5000, "the other bot to be asked again");
+    expect(other.chats.at(-1)!.conversationId).toBe(id);
+    chat.type("\u0004");
+    expect(await within(chat.code, 5000, "the end")).toBe(0);
+  });
+
+  test("with a key for chatting only, --new and /new say what they need, and the chat goes on", async () => {
+    act = (chat) => void bot.end(chat, `so ${chat.content}`);
+    const chat = await terminal(["--bot", "bot", "--new"], { NEXUS_KEY: key });
+    await chat.sees("no conversation was begun: --new needs a key with --scope all");
+    chat.type("first\r");
+    await chat.sees("so first");
+    chat.type("/new\r");
+    await chat.sees("no conversation was begun: /new needs a key with --scope all");
+    chat.type("second\r");
+    await chat.sees("so second");
+    expect(bot.chats.at(-1)!.conversationId).toBe(bot.chats.at(-2)!.conversationId);
+    chat.type("\u0004");
+    expect(await within(chat.code, 5000, "the end")).toBe(0);
   });
 
   test("a wrong password is told, and nothing else happens", async () => {

@@ -38,11 +38,15 @@ const readPipe = async ({ stdin }: Context): Promise<string> => {
   return Buffer.concat(parts).toString("utf8");
 };
 
+const keyOf = ({ options, env }: Context): { name: string; key: string | undefined } => {
+  const name = options.get("key-env") ?? KEY_ENV;
+  return { name, key: env[name] };
+};
+
 /** A client that may chat; undefined after saying why not. */
 const connect = async (context: Context, server: string): Promise<Client | undefined> => {
-  const { options, env, stdin, stderr, language, complain } = context;
-  const name = options.get("key-env") ?? KEY_ENV;
-  const key = env[name];
+  const { options, stdin, stderr, language, complain } = context;
+  const { name, key } = keyOf(context);
   if (key) return createClient(server, key, language);
   if (options.has("key-env")) {
     complain(`环境变量 ${name} 没有设置或为空`, `the environment variable ${name} is not set or empty`);
@@ -63,25 +67,52 @@ const connect = async (context: Context, server: string): Promise<Client | undef
   return client;
 };
 
-const failed = ({ complain, language }: Context, error: unknown): number => {
-  if (error instanceof ChatFailure) complain(error.message, error.message);
-  else if (language) {
+const failed = (context: Context, error: unknown): number => {
+  const { complain } = context;
+  const { name, key } = keyOf(context);
+  if (error instanceof ChatFailure && error.status === 401 && key)
+    // The gateway's own words are for a page: "please sign in".
+    complain(
+      `环境变量 ${name} 里的密钥不对，或者已删除、已过期；用 nexus key add 创建新的`,
+      `the key in ${name} is wrong, was removed or has expired; nexus key add makes another`,
+    );
+  else if (error instanceof ChatFailure) complain(error.message, error.message);
+  else {
     const why = error instanceof Error ? error.message : String(error);
     complain(`出错了：${why}`, `something failed: ${why}`);
   }
   return EXIT.failed;
 };
 
+/** A new conversation; undefined after saying that the key may not make one. `asked`: how the person asked for it. */
+const begin = async ({ complain }: Context, client: Client, asked: string): Promise<string | undefined> => {
+  try {
+    return await client.newConversation();
+  } catch (error) {
+    if (!mayNot(error)) throw error;
+    complain(
+      `没有开始新的对话：${asked} 需要带 --scope all 的密钥（nexus key add 用户 --scope all）`,
+      `no conversation was begun: ${asked} needs a key with --scope all (nexus key add USER --scope all)`,
+    );
+    return undefined;
+  }
+};
+
+/** Keys for chatting only may neither list conversations nor make one. */
+const mayNot = (error: unknown): boolean => error instanceof ChatFailure && error.status === 403;
+
 /** One message, one answer on standard output. */
 const once = async (context: Context, client: Client, message: string, bot: string | undefined): Promise<number> => {
-  const { stdout } = context;
+  const { stdout, options } = context;
+  const conversation = options.has("new") ? await begin(context, client, "--new") : undefined;
+  if (options.has("new") && conversation === undefined) return EXIT.failed;
   const stop = new AbortController();
   const onSignal = (): void => stop.abort();
   process.once("SIGINT", onSignal);
   let last = "";
   const shown = stdout.isTTY === true ? harmless : (text: string): string => text;
   try {
-    await client.ask({ message, bot }, stop.signal, {
+    await client.ask({ message, bot, conversation }, stop.signal, {
       text: (text) => {
         last = text.at(-1) ?? last;
         stdout.write(shown(text));
@@ -136,10 +167,14 @@ const converse = async (context: Context, client: Client, bot: string | undefine
     "Ctrl-C 停止正在进行的回答，再按一次退出；/new 开始新的对话",
     "Ctrl-C stops an answer, and ends the chat between answers; /new begins another conversation",
   );
-  let conversation = options.has("new") ? await client.newConversation() : undefined;
-  if (!conversation) {
-    const last = await client.lastConversation(bot).catch(() => undefined); // keys for chatting only may not look
-    if (last) await showHistory(context, client, last);
+  let conversation: string | undefined;
+  if (options.has("new")) conversation = await begin(context, client, "--new");
+  else {
+    conversation = await client.lastConversation(bot).catch((error: unknown) => {
+      if (mayNot(error)) return undefined;
+      throw error;
+    });
+    if (conversation) await showHistory(context, client, conversation);
   }
   const lines = createInterface({ input: stdin, output: stdout as NodeJS.WriteStream, prompt: "› ", terminal: true });
   const next = linesOf(lines);
@@ -149,12 +184,12 @@ const converse = async (context: Context, client: Client, bot: string | undefine
     const text = await next();
     if (text === undefined) break;
     if (text.trim() === "") continue;
-    if (text.trim() === "/new") {
-      conversation = await client.newConversation();
-      continue;
-    }
-    stop = new AbortController();
     try {
+      if (text.trim() === "/new") {
+        conversation = (await begin(context, client, "/new")) ?? conversation;
+        continue;
+      }
+      stop = new AbortController();
       const answered: Answered = await client.ask({ message: text, bot, conversation }, stop.signal, {
         start: (name) => void stdout.write(`\x1b[1m${harmless(name)}\x1b[0m: `),
         text: (more) => void stdout.write(harmless(more)),
@@ -162,7 +197,7 @@ const converse = async (context: Context, client: Client, bot: string | undefine
       conversation = answered.conversationId ?? conversation;
       stdout.write(stop.signal.aborted ? ` ${language === "zh" ? "（已停止）" : "(stopped)"}\n` : "\n");
     } catch (error) {
-      stdout.write("\n");
+      if (stop) stdout.write("\n");
       failed(context, error);
     }
     stop = undefined;

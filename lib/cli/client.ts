@@ -8,8 +8,14 @@ import { sseEvents } from "../models/upstream.ts";
 import type { Conversation, Message, TurnEvent } from "../protocol.ts";
 import type { Language } from "./command.ts";
 
-/** A sentence for the person. */
-export class ChatFailure extends Error {}
+/** A sentence for the person; `status` where the gateway refused. */
+export class ChatFailure extends Error {
+  readonly status: number | undefined;
+  constructor(sentence: string, status?: number) {
+    super(sentence);
+    this.status = status;
+  }
+}
 
 export type Answered = { conversationId: string | undefined; finish: string };
 export type Hears = { start?: (botName: string) => void; text: (text: string) => void };
@@ -38,7 +44,8 @@ export const createClient = (server: string, key: string | undefined, language: 
     }
     if (response.ok) return response;
     const body = (await response.json().catch(() => ({}))) as { error?: unknown };
-    throw new ChatFailure(typeof body.error === "string" ? body.error : `${server}: ${response.status}`);
+    const said = typeof body.error === "string" ? body.error : `${server}: ${response.status}`;
+    throw new ChatFailure(said, response.status);
   };
 
   const json = async <T>(method: string, path: string, body?: unknown): Promise<T> =>
