@@ -103,7 +103,10 @@ describe("nexus bot", () => {
   test("that the gateway refuses ends with 1 and says why", async () => {
     const bot = await run(["bot", "--gateway", gateway.url, "--id", "x", "--echo", "--token", "wrong"]);
     expect(await within(bot.exited, 5000, "the bot to end")).toBe(1);
-    expect(bot.stderr()).toContain("nexus: x was sent away by the gateway: Invalid token");
+    expect(bot.stderr()).toContain("nexus: x was sent away by the gateway: Invalid token\n");
+    const bare = await run(["bot", "--gateway", gateway.url, "--id", "x", "--echo"], { BOT_TOKEN: "" });
+    expect(await within(bare.exited, 5000, "the bot to end")).toBe(1);
+    expect(bare.stderr()).toContain("Invalid token; no token was given: set BOT_TOKEN, or use --token-env\n");
   });
 
   test("says what is wrong with its options, and ends with 2", async () => {
@@ -210,7 +213,12 @@ describe("nexus key", () => {
 
   test("refuses unknown people and nonsense", async () => {
     const key = await folderOf(gateway.dataDir);
-    expect(await key("add", "amdin")).toMatchObject({ code: 1, err: expect.stringContaining("did you mean admin?") });
+    for (const command of ["add", "list"])
+      expect(await key(command, "amdin")).toMatchObject({
+        code: 1,
+        out: "",
+        err: "nexus: there is no user amdin; did you mean admin?\n",
+      });
     expect((await key("add", "admin", "--scope", "some")).code).toBe(2);
     expect((await key("add", "admin", "--days", "0")).code).toBe(2);
     expect((await key("add", "admin", "--bots", "a b")).code).toBe(2);

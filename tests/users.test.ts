@@ -4,6 +4,7 @@ import { chmod, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { ROOT, until, within } from "./harness.ts";
 import { configFolder, nexus } from "./harness/cli.ts";
+import { testStore } from "./harness/store.ts";
 
 const folders: { remove: () => Promise<void> }[] = [];
 afterEach(async () => {
@@ -100,6 +101,29 @@ describe("nexus user", () => {
     expect((await nexus(["user", "passwd", "admin"], { cwd, typed: "\n" })).code).toBe(1);
     expect((await nexus(["user", "passwd", "admin"], { cwd, typed: `${"x".repeat(257)}\n` })).code).toBe(1);
     expect(await read()).toBe(before);
+  });
+
+  test("passwd and remove say where somebody is whom only the store knows", async () => {
+    const { cwd } = await withConfig('{"users": {"admin": {"password": "old"}}, "botToken": {"env": "NOT_HERE"}}');
+    const { store, stop } = await testStore({ dir: join(cwd, "data") });
+    const row = { password: null, role: null, avatar: null, avatar_source: null, created_at: 1 };
+    await store.people.put({ ...row, username: "wang", made_by: "page", display_name: "王" });
+    await store.people.put({ ...row, username: "oidc:x:li", made_by: "sign-in", display_name: "李" });
+    await store.people.put({ ...row, username: "gone", made_by: "config", display_name: "" });
+    const said = async (...args: string[]) => {
+      const { code, out, err } = await nexus(["user", ...args], { cwd, typed: "some words here\n" });
+      expect([code, out]).toEqual([1, ""]);
+      return err;
+    };
+    for (const command of ["passwd", "remove"]) {
+      expect(await said(command, "wang")).toBe(
+        "nexus: wang was added on the admin page and is not in config.json; change that under People on the admin page\n",
+      );
+      expect(await said(command, "oidc:x:li")).toContain("signs in from another platform");
+      expect(await said(command, "gone")).toBe("nexus: there is no user gone\n");
+    }
+    await stop();
+    expect(await said("passwd", "wang")).toContain("admin page");
   });
 
   test("a weak password is taken with a note, and no password is ever shown", async () => {

@@ -14,6 +14,7 @@ import { secret } from "../config/secrets.ts";
 import { strict } from "../config/strict.ts";
 import { createLog, logStyle } from "../log.ts";
 import { startModelBot } from "../models/bot.ts";
+import { CLOSE } from "../protocol.ts";
 import { type Fault, maybe, type Shape, text } from "../shape.ts";
 import { type Command, type Context, EXIT } from "./command.ts";
 import { isLaunched, untilStopped } from "./lifetime.ts";
@@ -154,10 +155,14 @@ const runBots = async (context: Context, { gateway, token, entries }: Wanted): P
   const stopped = new Set<string>();
   let closing = false;
 
-  const tell = (id: string, state: BotState): void => {
+  const tell = ({ id, token: own = token }: ModelEntry, state: BotState): void => {
     if (state.state === "online") say(`${id} 已连接 ${gateway}`, `${id} is connected to ${gateway}`);
     if (state.state !== "stopped" || closing) return;
-    complain(`${id} 被网关拒绝：${state.reason}`, `${id} was sent away by the gateway: ${state.reason}`);
+    const bare = state.code === CLOSE.token_refused && own === "";
+    complain(
+      `${id} 被网关拒绝：${state.reason}${bare ? `；没有给令牌：请设置环境变量 ${TOKEN_ENV}，或用 --token-env` : ""}`,
+      `${id} was sent away by the gateway: ${state.reason}${bare ? `; no token was given: set ${TOKEN_ENV}, or use --token-env` : ""}`,
+    );
     stopped.add(id);
     if (stopped.size === entries.length) allGone.resolve(EXIT.failed);
   };
@@ -171,7 +176,7 @@ const runBots = async (context: Context, { gateway, token, entries }: Wanted): P
         log,
         env,
         stderr: (words) => void stderr.write(words),
-        onState: (state) => tell(entry.id, state),
+        onState: (state) => tell(entry, state),
       }),
     );
   const close = async (): Promise<void> => {

@@ -69,20 +69,22 @@ const limitsOf = ({ options, complain }: Context): Limits | undefined => {
   return { bots, expiresAt: days === undefined ? null : Date.now() + Number(days) * DAY_MS, scope, name };
 };
 
+const unknown = ({ complain }: Context, user: string, { users }: Config): number => {
+  const near = nearest(user, users.keys());
+  complain(
+    `没有用户 ${user}${near ? `；是不是 ${near}？` : ""}`,
+    `there is no user ${user}${near ? `; did you mean ${near}?` : ""}`,
+  );
+  return EXIT.failed;
+};
+
 const add = async (context: Context): Promise<number> => {
   const user = context.positional[0]!;
   const limits = limitsOf(context);
   if (!limits) return EXIT.usage;
   const { stdout, stderr, language, complain } = context;
   return withKeys(context, (keys, config) => {
-    if (!config.users.has(user) && !keys.knows(user)) {
-      const near = nearest(user, config.users.keys());
-      complain(
-        `没有用户 ${user}${near ? `；是不是 ${near}？` : ""}`,
-        `there is no user ${user}${near ? `; did you mean ${near}?` : ""}`,
-      );
-      return EXIT.failed;
-    }
+    if (!config.users.has(user) && !keys.knows(user)) return unknown(context, user, config);
     if (keys.list(user).length >= MAX_KEYS) {
       complain(`${user} 已有 ${MAX_KEYS} 个密钥，请先删除不用的`, `${user} has ${MAX_KEYS} keys; remove one first`);
       return EXIT.failed;
@@ -111,8 +113,13 @@ const add = async (context: Context): Promise<number> => {
 const day = (at: number | null): string => (at === null ? "-" : new Date(at).toISOString().slice(0, 10));
 
 const list = async (context: Context): Promise<number> =>
-  withKeys(context, (keys) => {
-    for (const row of keys.list(context.positional[0])) {
+  withKeys(context, (keys, config) => {
+    const user = context.positional[0];
+    const rows = keys.list(user);
+    // Somebody who is gone may still have keys.
+    if (user !== undefined && rows.length === 0 && !config.users.has(user) && !keys.knows(user))
+      return unknown(context, user, config);
+    for (const row of rows) {
       const bots = row.bots === null ? "*" : (JSON.parse(row.bots) as string[]).join(",");
       const cells = [encodeId(row.id), row.user, row.name, row.scope, bots, day(row.expires_at), day(row.last_used_at)];
       // A name may hold anything a person typed: not a line of its own, nor a command for the terminal.

@@ -6,12 +6,13 @@
  */
 import { isHash, isWeak, PASSWORD_CHARS } from "../config/secrets.ts";
 import { displayNameShape, usernameShape } from "../config/fields.ts";
-import { readConfigText, writeAtomic } from "../config/file.ts";
+import { loadConfig, readConfigText, writeAtomic } from "../config/file.ts";
 import { type Node, readJson } from "../config/json.ts";
 import { nearest } from "../config/near.ts";
 import { hashPassword } from "../passwords.ts";
 import { Reject } from "../protocol.ts";
 import { parse } from "../shape.ts";
+import { madeBy } from "../store/keyfile.ts";
 import { CONFIG_OPTION, type Command, type Context, EXIT } from "./command.ts";
 import { addMember, memberOf, removeMember, replaceNode } from "./edit.ts";
 import { askSecret } from "./prompt.ts";
@@ -89,7 +90,25 @@ const save = (context: Context, text: string): boolean => {
   }
 };
 
-const unknown = ({ complain }: Context, name: string, users: ObjectNode | undefined): number => {
+/** Whom this file does not know; the store may, and then it says where to change them. */
+const unknown = (context: Context, name: string, users: ObjectNode | undefined): number => {
+  const { complain, configPath, env } = context;
+  const loaded = loadConfig(configPath, env, { withoutSecrets: true });
+  const source = loaded.ok ? madeBy(loaded.config.dataDir, name) : undefined;
+  if (source === "page") {
+    complain(
+      `${name} 是在管理页上添加的，不在 config.json 里；请在管理页的“用户”里修改`,
+      `${name} was added on the admin page and is not in config.json; change that under People on the admin page`,
+    );
+    return EXIT.failed;
+  }
+  if (source === "sign-in") {
+    complain(
+      `${name} 从外部平台登录，不在 config.json 里，密码也不在这里；其余请在管理页的“用户”里修改`,
+      `${name} signs in from another platform, is not in config.json and has no password here; the rest is under People on the admin page`,
+    );
+    return EXIT.failed;
+  }
   const near = nearest(name, users?.members.map((member) => member.name) ?? []);
   complain(
     `没有用户 ${name}${near ? `；是不是 ${near}？` : ""}`,

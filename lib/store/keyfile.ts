@@ -1,5 +1,5 @@
 /**
- * API keys of a store, for a command beside the gateway that owns it (or while none runs).
+ * API keys of a store, and who is in it, for a command beside the gateway that owns it (or while none runs).
  *
  * What must stay true: one statement per change, so the gateway never waits for us; the gateway sees a new key at its first
  * use and a removed one within a second (sessions.ts). Refuses a store of another version.
@@ -24,6 +24,22 @@ const versionOf = (file: string): number => {
     });
   } finally {
     db.close();
+  }
+};
+
+/** How somebody came into the store in `dir` who stands in no config. Undefined: not there, or nothing that can be read. */
+export const madeBy = (dir: string, user: string): "page" | "sign-in" | undefined => {
+  const file = join(dir, "nexus.db");
+  if (!existsSync(file)) return undefined;
+  let db: Database | undefined;
+  try {
+    db = new Database(file, { readonly: true });
+    const row = db.query("SELECT made_by FROM people WHERE username = ? AND made_by <> 'config'").get(user);
+    return (row as { made_by: "page" | "sign-in" } | null)?.made_by;
+  } catch {
+    return undefined;
+  } finally {
+    db?.close();
   }
 };
 
