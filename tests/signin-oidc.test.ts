@@ -1,6 +1,7 @@
 /** OpenID Connect against the npm package oidc-provider, and ID tokens that must not pass, against a provider that lies. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { api, type ConfigJson, freePort, startGateway } from "./harness.ts";
+import { fakeClock } from "./harness/clock.ts";
 import { isSignedBy, type Jwk } from "../lib/signin/jwt.ts";
 import { BLANK } from "./signin/blank.ts";
 import { createBrowser } from "./signin/browser.ts";
@@ -17,12 +18,13 @@ const ann: OidcAccount = { sub: "ann|1", name: "安妮", groups: ["staff", "nexu
 const start = async (
   entries: (url: string) => Promise<ConfigJson[]> | ConfigJson[],
   config: ConfigJson = {},
+  clock: { now?: () => number; steady?: () => number } = {},
 ): Promise<Awaited<ReturnType<typeof startGateway>> & { url: string }> => {
   const port = freePort();
   const url = `http://127.0.0.1:${port}`;
   const gateway = await startGateway(
     { port, publicUrl: url, signIn: { oidc: await entries(url) }, ...config },
-    { assets: BLANK },
+    { assets: BLANK, ...clock },
   );
   closing.push(() => gateway.stop());
   return { ...gateway, url };
@@ -126,6 +128,7 @@ describe("an ID token that is not for us", () => {
       { discovery: { issuer: "https://other.example" } },
       /calls itself by another issuer/,
     ],
+    ["a sub that is no text", { claims: { sub: "\ud800x" } }, /\(sub\)/],
     ["discovery without keys", { discovery: { jwks_uri: undefined } }, /publishes no jwks_uri/],
     [
       "userinfo of another person",
@@ -188,6 +191,43 @@ describe("an ID token that is not for us", () => {
     expect(liar.asked("/.well-known/openid-configuration")).toBe(1);
     const { body } = await api(gateway.url)("GET", "/api/sign-in");
     expect(body).toEqual({ providers: [{ id: "corp", name: "Liar", url: "/sign-in/corp" }] });
+  });
+});
+
+describe("keys that change", () => {
+  test("an answer without any costs nobody those that were good", async () => {
+    const lies: Parameters<typeof startLiar>[0] = {};
+    const liar = await startLiar(lies);
+    closing.push(() => liar.stop());
+    const clock = fakeClock();
+    lies.now = clock.now;
+    const gateway = await start(
+      () => [liar.entry({ require: { iss: liar.url } })],
+      {},
+      { now: clock.now, steady: Date.now },
+    );
+    const signedIn = async () => {
+      const browser = createBrowser();
+      const end = await browser.go(`${gateway.url}/sign-in/corp`);
+      return (await browser.me(gateway.url)) ? "in" : /role="alert">[^<]*?([a-z ]+ \(\w+\))/.exec(end.text)?.[1];
+    };
+    expect(await signedIn()).toBe("in");
+    clock.pass(120_000);
+    lies.jwks = () => Response.json({ error: "temporarily unavailable" }, { status: 503 });
+    lies.header = { kid: "of another" };
+    lies.sign = "other";
+    expect(await signedIn()).toBe(" it gives no keys (503)");
+    delete lies.header;
+    delete lies.sign;
+    expect(await signedIn()).toBe("in");
+    // And a clock that was ahead is no reason to keep old ones.
+    delete lies.jwks;
+    clock.pass(6 * 3_600_000);
+    await liar.rotate();
+    expect(await signedIn()).toBe("in");
+    clock.pass(-5 * 3_600_000);
+    await liar.rotate();
+    expect(await signedIn()).toBe("in");
   });
 });
 

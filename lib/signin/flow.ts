@@ -34,7 +34,9 @@ const tidy = (name: string): string =>
   name
     .replace(/[\p{Cc}\p{Cf}\s]+/gu, " ")
     .trim()
-    .slice(0, 100);
+    .slice(0, 100)
+    .replace(/[\ud800-\udbff]$/, "") // half of what the cut went through
+    .toWellFormed();
 
 /** Where a person may be sent back to: an address of the page and nothing else. */
 export const returnPath = (asked: string | null): string =>

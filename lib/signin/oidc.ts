@@ -15,6 +15,8 @@ import { sentence } from "./sentences.ts";
 const DISCOVERY_MS = 60 * 60_000;
 /** A token with an invented `kid` must not make a request each. */
 const KEYS_MS = 60_000;
+/** The same after an answer without keys. */
+const RETRY_MS = 5_000;
 /** Clocks of two machines. */
 const LEEWAY_S = 60;
 /** A token made long ago is no sign-in of now; the state lives 5 minutes. */
@@ -27,7 +29,7 @@ type Discovered = {
   jwks: string;
   basic: boolean;
   saysIssuer: boolean;
-  until: number;
+  at: number;
 };
 
 export const createOidc = (settings: OidcSettings, ask: Ask, now: () => number): Provider => {
@@ -35,6 +37,8 @@ export const createOidc = (settings: OidcSettings, ask: Ask, now: () => number):
   const name = { zh: settings.name, en: settings.name };
   let discovered: Discovered | undefined;
   let keys: { list: Jwk[]; at: number } | undefined;
+  /** A moment still to come is of a clock that was ahead. */
+  const isFresh = (at: number, ms: number): boolean => now() >= at && now() - at < ms;
 
   const misconfigured = (zh: string, en: string) =>
     refusal(
@@ -43,7 +47,7 @@ export const createOidc = (settings: OidcSettings, ask: Ask, now: () => number):
     );
 
   const discover = async (): Promise<Discovered> => {
-    if (discovered && discovered.until > now()) return discovered;
+    if (discovered && isFresh(discovered.at, DISCOVERY_MS)) return discovered;
     const { status, body } = await ask(`${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`);
     if (status !== 200)
       throw misconfigured(`找不到它的配置（${status}）`, `its configuration is not there (${status})`);
@@ -67,21 +71,26 @@ export const createOidc = (settings: OidcSettings, ask: Ask, now: () => number):
       jwks: address("jwks_uri"),
       basic: !Array.isArray(methods) || methods.includes("client_secret_basic"),
       saysIssuer: body.authorization_response_iss_parameter_supported === true,
-      until: now() + DISCOVERY_MS,
+      at: now(),
     };
     return discovered;
   };
 
   const fetchKeys = async (jwks: string): Promise<Jwk[]> => {
-    const { body } = await ask(jwks);
-    const list = Array.isArray(body.keys) ? (body.keys as Jwk[]).filter((key) => typeof key === "object" && key) : [];
+    const { status, body } = await ask(jwks);
+    if (status !== 200 || !Array.isArray(body.keys)) {
+      // Those from before are as good as they were.
+      if (keys) keys.at = now() - KEYS_MS + RETRY_MS;
+      throw misconfigured(`它没有给出密钥（${status}）`, `it gives no keys (${status})`);
+    }
+    const list = (body.keys as Jwk[]).filter((key) => typeof key === "object" && key);
     keys = { list, at: now() };
     return list;
   };
 
   const isGenuine = async (token: string, jwks: string): Promise<boolean> => {
     if (keys && (await isSignedBy(token, keys.list))) return true;
-    if (keys && now() - keys.at < KEYS_MS) return false;
+    if (keys && isFresh(keys.at, KEYS_MS)) return false;
     return isSignedBy(token, await fetchKeys(jwks));
   };
 
@@ -105,7 +114,7 @@ export const createOidc = (settings: OidcSettings, ask: Ask, now: () => number):
     if (typeof claims.nbf === "number" && claims.nbf - LEEWAY_S > seconds) throw invalid("nbf");
     if (claims.nonce !== nonce) throw invalid("nonce");
     const sub = textOf(claims.sub);
-    if (!sub || sub.length > 255) throw invalid("sub");
+    if (!sub || sub.length > 255 || !sub.isWellFormed()) throw invalid("sub");
     return claims;
   };
 

@@ -8,6 +8,9 @@ type Lies = {
   answer?: Record<string, string>;
   discovery?: Record<string, unknown>;
   userinfo?: Record<string, unknown>;
+  /** Instead of its keys. */
+  jwks?: () => Response;
+  now?: () => number;
 };
 
 const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -20,7 +23,7 @@ export const startLiar = async (lies: Lies) => {
   let nonce = "";
 
   const sign = async (url: string): Promise<string | undefined> => {
-    const seconds = Math.floor(Date.now() / 1000);
+    const seconds = Math.floor((lies.now ?? Date.now)() / 1000);
     const claims = {
       iss: url,
       sub: "liar-sub",
@@ -69,6 +72,7 @@ export const startLiar = async (lies: Lies) => {
       json({ access_token: "at", token_type: "Bearer", expires_in: 60, id_token: await sign(vendor.url) }),
     "GET /me": () => json(lies.userinfo ?? { sub: "liar-sub" }),
     "GET /jwks": async () =>
+      lies.jwks?.() ??
       json({ keys: [{ ...(await crypto.subtle.exportKey("jwk", key.publicKey)), kid, use: "sig", alg: "ES256" }] }),
   });
   return {
