@@ -22,7 +22,10 @@ import type { Turns } from "./turns.ts";
 export type Gate = {
   config: () => Config;
   log: Log;
+  /** The wall clock: what is stored and shown. */
   now: () => number;
+  /** Never set: what limits and deadlines count by. */
+  steady: () => number;
   store: Store;
   people: People;
   sessions: Sessions;

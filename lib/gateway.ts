@@ -119,6 +119,7 @@ export const createGateway = async ({
     isUser: people.has,
     log,
     now,
+    steady,
   });
 
   const online = createOnline({ bots: () => bots, streams });
@@ -175,6 +176,7 @@ export const createGateway = async ({
     config: current,
     log,
     now,
+    steady,
     store,
     people,
     sessions,

@@ -48,11 +48,12 @@ export const createInbox = (deps: {
   isUser: (name: string) => boolean;
   log: Log;
   now: () => number;
+  steady: () => number;
 }) => {
-  const { config, store, bots, publish, isUser, log, now } = deps;
+  const { config, store, bots, publish, isUser, log, now, steady } = deps;
   /** By turn, in order, until stored: one after the other, because an ack, and the last seq on disk, speak for all before. */
   const late = new Map<number, Late[]>();
-  const burials = createBuckets({ burst: () => DEAD_BURST, refillMs: () => DEAD_MS, now });
+  const burials = createBuckets({ burst: () => DEAD_BURST, refillMs: () => DEAD_MS, now: steady });
 
   const bury = (connection: Connection, reason: string, frame: unknown): void => {
     if (burials.take(connection.botId) > 0) return;
@@ -157,7 +158,7 @@ export const createInbox = (deps: {
       if (!diskRefused(error)) return next();
       // Once more when it has been silent for a while, or the next one has ended.
       held.state = "ended";
-      held.at = now();
+      held.at = steady();
     });
   };
 
@@ -180,7 +181,7 @@ export const createInbox = (deps: {
     const files = [...(frame.attachments ?? []), ...(frame.image ? [imageFile(frame.image)] : [])];
     held.files.push(...files);
     held.size += files.reduce((sum, file) => sum + ("data" in file ? file.data.length : 0), 0);
-    held.at = now();
+    held.at = steady();
     const { replyBytes, frameBytes } = config().limits;
     if (Buffer.byteLength(held.text) > replyBytes || held.size > frameBytes) {
       waiting.pop();
@@ -248,7 +249,7 @@ export const createInbox = (deps: {
     /** Late replies whose `done` never came. */
     sweep: (): void => {
       for (const [turn, [held]] of [...late])
-        if (held && held.state !== "storing" && now() - held.at > LATE_SILENT_MS) endLate(turn, held);
+        if (held && held.state !== "storing" && steady() - held.at > LATE_SILENT_MS) endLate(turn, held);
     },
   };
 };

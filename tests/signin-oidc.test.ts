@@ -220,7 +220,7 @@ describe("keys that change", () => {
     delete lies.header;
     delete lies.sign;
     expect(await signedIn()).toBe("in");
-    // And a clock that was ahead is no reason to keep old ones.
+    // And a clock that was ahead is no reason to keep old ones, nor to count the attempts of then as those of now.
     delete lies.jwks;
     clock.pass(6 * 3_600_000);
     await liar.rotate();

@@ -70,7 +70,7 @@ const createDetour =
     return `/sign-in/${own.id}?to=${encodeURIComponent(path)}`;
   };
 
-const signInRoutes = ({ config, sessions, people, audit, log, now }: Gate, flow: SignInFlow): Route[] => {
+const signInRoutes = ({ config, sessions, people, audit, log, steady: now }: Gate, flow: SignInFlow): Route[] => {
   const perAddress = createBuckets({ burst: () => BURST, refillMs: () => REFILL_MS, now });
   const failures = createBuckets({ burst: () => FAILURES, refillMs: () => FAILURES_MS, now });
   const throttle = (call: Call): void => {

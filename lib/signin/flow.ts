@@ -48,9 +48,10 @@ export const createSignIn = (deps: {
   store: Store;
   log: Log;
   now: () => number;
+  steady: () => number;
 }) => {
-  const { config, people, store, log, now } = deps;
-  const attempts = createAttempts({ now });
+  const { config, people, store, log, now, steady } = deps;
+  const attempts = createAttempts({ now: steady });
   const meter = createMeter({ store, now, log });
   const pictures = createPictures({ people, store, log });
 
@@ -67,11 +68,11 @@ export const createSignIn = (deps: {
     const { dingtalk, wecom, oidc } = signIn;
     if (dingtalk) {
       const name = nameOf("dingtalk", dingtalk.name);
-      out.push(createDingTalk(dingtalk, ask("dingtalk", name), name, now));
+      out.push(createDingTalk(dingtalk, ask("dingtalk", name), name, steady));
     }
     if (wecom) {
       const name = nameOf("wecom", wecom.name);
-      out.push(createWeCom(wecom, ask("wecom", name), name, now));
+      out.push(createWeCom(wecom, ask("wecom", name), name, steady));
     }
     for (const one of oidc ?? []) out.push(createOidc(one, ask(one.id, { zh: one.name, en: one.name }), now));
     return out;
