@@ -13,6 +13,7 @@ import { createFrames } from "./frames.ts";
 import { icon } from "./icons.ts";
 import { asMarkdown, collectItems, questionOf } from "./items.ts";
 import { createMessageView, type Item, type MessageView, type RendererMaker } from "./message.ts";
+import { createOlder } from "./older.ts";
 import type { Page } from "./page.ts";
 import { createPaint } from "./paint.ts";
 import type { Thread, Turn } from "./state.ts";
@@ -175,44 +176,23 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     queueMicrotask(draw);
   };
 
-  const merge = (id: string, messages: Message[], next: string | undefined): void => {
-    const current = state.threads.get(id);
-    if (!current) return;
-    current.next = next;
-    for (const message of messages) state.putMessage(message);
-  };
-
-  let loadingOlder: Promise<void> | undefined;
-  const loadOlder = (count: number): Promise<void> => {
-    const id = state.current;
-    const current = thread();
-    if (!id || !current?.next) return Promise.resolve();
-    loadingOlder ??= page.api
-      .call<{ messages: Message[]; next?: string }>(
-        "GET",
-        `/api/conversations/${id}/messages?limit=${count}&before=${encodeURIComponent(current.next)}`,
-      )
-      .then((answer) => {
-        const firstInView = (): Element | undefined => {
-          const top = scroller.getBoundingClientRect().top;
-          return [...list.children].find((child) => child.getBoundingClientRect().bottom > top + 1);
-        };
-        follow.keep(firstInView, () => {
-          merge(id, answer.messages, answer.next);
-          if (state.current === id) {
-            draw();
-            // Drawn at once, so that the heights above are final before the place is restored.
-            for (const key of active) for (let i = 0; i < 50 && views.get(key)?.view.render(performance.now()); i++);
-          }
-        });
-      })
-      .catch(() => {})
-      .finally(() => {
-        loadingOlder = undefined;
-        requestAnimationFrame(maybeOlder);
+  const loadOlder = createOlder(
+    page,
+    (id, merge) => {
+      const firstInView = (): Element | undefined => {
+        const top = scroller.getBoundingClientRect().top;
+        return [...list.children].find((child) => child.getBoundingClientRect().bottom > top + 1);
+      };
+      follow.keep(firstInView, () => {
+        merge();
+        if (state.current !== id) return;
+        draw();
+        // Drawn at once, so that the heights above are final before the place is restored.
+        for (const key of active) for (let i = 0; i < 50 && views.get(key)?.view.render(performance.now()); i++);
       });
-    return loadingOlder;
-  };
+    },
+    () => maybeOlder(),
+  );
 
   /** Loads the page before when the reader comes near the first message. */
   const maybeOlder = (): void => {

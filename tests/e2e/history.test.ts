@@ -1,8 +1,9 @@
 /** Conversations: many messages, addresses, list actions, search, export, versions, unread. Behaviours 16 to 23. */
 import { describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
-import { DESK, finished, mainThreadTasks, PHONE, send, sleep, textOf, until, waitFor } from "./rig.ts";
-import { scene } from "./scene.ts";
+import { person } from "../harness/person.ts";
+import { DESK, finished, mainThreadTasks, PHONE, send, sleep, textOf, waitFor } from "./rig.ts";
+import { scene, search } from "./scene.ts";
 
 const stage = scene();
 
@@ -193,17 +194,7 @@ describe("the list", () => {
     await finished(page);
     await page.keyboard.press("Control+j");
     await page.keyboard.press("Control+k");
-    await page.keyboard.type("独角兽");
-    // The gateway reads new messages into its index a little later.
-    await until(
-      async () => {
-        await page.locator(".search input").dispatchEvent("input");
-        await sleep(400);
-        return (await page.locator(".hit").count()) > 0;
-      },
-      15_000,
-      "a hit",
-    );
+    await search(page, "独角兽");
     expect(await textOf(page, ".hit mark")).toBe("独角兽");
     await page.keyboard.press("Enter");
     await page.waitForSelector(".msg.flash");
@@ -213,6 +204,62 @@ describe("the list", () => {
     expect(await page.isVisible(".results")).toBe(false);
     await context.close();
   });
+
+  test("while the network is away an older page is asked for now and then, not with every frame", async () => {
+    const admin = await person(stage.gate.url);
+    const id = await admin.conversation();
+    for (let i = 0; i < 30; i++) await admin.exchange(id, `第 ${i} 句`);
+    const { page, context } = await stage.open();
+    await page.goto(`${stage.gate.url}/c/${id}`);
+    await page.waitForSelector('.status[data-link="online"]');
+    await page.waitForSelector(".msg");
+    await page.locator(".scroller").focus();
+    await page.keyboard.press("PageUp");
+    await page.waitForSelector(".latest:not([hidden])");
+    let asked = 0;
+    page.on("request", (request) => {
+      if (request.url().includes("before=")) asked++;
+    });
+    await context.setOffline(true);
+    await page.evaluate(`document.querySelector(".scroller").scrollTop = 0`);
+    await sleep(1000);
+    expect(asked).toBe(1); // the next one is due after two seconds
+    await context.setOffline(false);
+    await waitFor(page, `document.querySelectorAll(".msg").length === 60`);
+    await context.close();
+  }, 30_000);
+
+  test("a hit on a page that is not loaded is jumped to while one of another conversation still loads", async () => {
+    const admin = await person(stage.gate.url);
+    const make = async (first: string): Promise<string> => {
+      const id = await admin.conversation();
+      await admin.exchange(id, first);
+      for (let i = 0; i < 30; i++) await admin.exchange(id, `第 ${i} 句`);
+      return id;
+    };
+    const left = await make("土豚在这里");
+    const wanted = await make("水牛在这里");
+    const { page, context } = await stage.open();
+    for (const id of [wanted, left]) {
+      await page.click(`.row-link[href="/c/${id}"]`);
+      await waitFor(page, `location.pathname === "/c/${id}" && document.querySelector(".msg")`);
+      await sleep(300);
+    }
+    await search(page, "水牛");
+    let go = (): void => {};
+    const held = new Promise<void>((done) => (go = done));
+    await page.route(`**/${left}/messages?*before=*`, async (route) => {
+      await held;
+      await route.continue().catch(() => {});
+    });
+    const loading = page.waitForRequest((request) => request.url().includes(`${left}/messages?`));
+    await page.evaluate(`document.querySelector(".scroller").scrollTop = 0`);
+    await loading;
+    await page.click(".hit");
+    await waitFor(page, `document.querySelector(".flash")?.textContent.includes("水牛在这里")`);
+    go();
+    await context.close();
+  }, 30_000);
 
   test("copying all takes also what is not on screen", async () => {
     const { page, context } = await stage.open();

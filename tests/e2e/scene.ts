@@ -20,6 +20,7 @@ import {
   signIn,
   sleep,
   type Turn,
+  until,
   type Watch,
 } from "./rig.ts";
 
@@ -133,6 +134,17 @@ function f(x = "s") { return x; }
 
 $$a_1$$
 `;
+
+/** Searches until there is a hit: the gateway reads new messages into its index a little later. */
+export const search = async (page: Page, words: string): Promise<void> => {
+  await page.fill(".search input", words);
+  const found = async (): Promise<boolean> => {
+    await page.locator(".search input").dispatchEvent("input");
+    await sleep(400);
+    return (await page.locator(".hit").count()) > 0;
+  };
+  await until(found, 15_000, "a hit");
+};
 
 /** Until the turn is stopped. */
 export const held = (turn: Turn): Promise<void> =>
