@@ -1,8 +1,8 @@
 /**
  * Scrolling of the transcript: follows the end while the reader is there, and never moves under a reader who is not.
  *
- * Must stay true: only the reader lets go (wheel, finger, key or scroll bar upwards) and only reaching the end, pressing the
- * button or sending takes hold again.
+ * Must stay true: only the reader lets go (wheel, finger, key or scroll bar upwards, or a jump) and only reaching the end,
+ * pressing the button or sending takes hold again. What was jumped to stays in view until what is around it is drawn.
  */
 export type Follow = {
   pinned: () => boolean;
@@ -13,7 +13,11 @@ export type Follow = {
   stick: () => void;
   /** Runs a change above the view, keeping what is in view where it is. */
   keep: (anchor: () => Element | undefined, change: () => void) => void;
-  /** A jump of our own: let go without a gesture. */
+  /**
+   * A jump of our own: holds the element in view while `drawing` and a moment longer, or until a gesture.
+   */
+  aim: (element: Element, drawing: () => boolean) => void;
+  /** Let go without a gesture. */
   release: () => void;
 };
 
@@ -21,6 +25,8 @@ const NEAR_PX = 80;
 const GESTURE_PX = 3;
 /** Browsers scroll smoothly for some 300 ms after a key or the wheel: what of it is left when we take hold is no new gesture. */
 const LEFTOVER_MS = 500;
+/** What comes into view is laid out in the frame after, and only then has its height. */
+const SETTLE_FRAMES = 2;
 
 /** `changed` is called when the hold is taken or let go. */
 export const createFollow = (scroller: HTMLElement, content: HTMLElement, changed: () => void): Follow => {
@@ -29,6 +35,7 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
   let lastHeight = 0;
   let touchY: number | undefined;
   let heldAt = -LEFTOVER_MS;
+  let aimed: { element: Element | undefined } | undefined;
 
   const gap = (): number => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
   const set = (next: boolean): void => {
@@ -37,18 +44,39 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
     changed();
   };
   const letGo = (): void => {
+    aimed = undefined;
     if (scroller.scrollHeight > scroller.clientHeight + 1) set(false);
   };
   const stick = (): void => {
-    if (pinned && gap() > 0.5) scroller.scrollTop = scroller.scrollHeight;
+    if (aimed) aimed.element?.scrollIntoView({ block: "center" });
+    else if (pinned && gap() > 0.5) scroller.scrollTop = scroller.scrollHeight;
     lastTop = scroller.scrollTop;
     lastHeight = scroller.scrollHeight;
   };
   const hold = (): void => {
     heldAt = performance.now();
+    aimed = undefined;
     set(true);
   };
+  const aim: Follow["aim"] = (element, drawing) => {
+    const mine = { element };
+    aimed = mine;
+    set(false);
+    let left = SETTLE_FRAMES;
+    const settle = (): void => {
+      if (aimed !== mine) return;
+      stick();
+      left = drawing() ? SETTLE_FRAMES : left - 1;
+      if (left >= 0) requestAnimationFrame(settle);
+      else aimed = undefined;
+    };
+    settle();
+  };
 
+  const gesture = (): void => {
+    if (aimed) aimed.element = undefined;
+  };
+  for (const kind of ["wheel", "pointerdown", "keydown"]) scroller.addEventListener(kind, gesture, { passive: true });
   scroller.addEventListener("wheel", (event) => event.deltaY <= -GESTURE_PX && letGo(), { passive: true });
   scroller.addEventListener("touchstart", (event) => (touchY = event.touches[0]?.clientY), { passive: true });
   scroller.addEventListener(
@@ -65,6 +93,7 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
   scroller.addEventListener(
     "scroll",
     () => {
+      if (aimed) return; // where to is ours to say
       const top = scroller.scrollTop;
       const grown = scroller.scrollHeight - lastHeight;
       const upwards = pinned && top < lastTop && grown >= 0;
@@ -102,6 +131,7 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
       };
       settle();
     },
+    aim,
     release: () => set(false),
   };
 };

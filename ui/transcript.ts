@@ -219,6 +219,9 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     follow.pin();
   };
 
+  /** What a bot still writes is not waited for: it stands below, and takes its time. */
+  const drawingStored = (): boolean => !maker || [...active].some((key) => !views.get(key)?.item.turn);
+
   const jump = async (messageId: string): Promise<void> => {
     // Of the message itself: a quote of it carries its id too.
     const find = (): HTMLElement | null => list.querySelector(`.msg[data-id="${CSS.escape(messageId)}"]`);
@@ -228,9 +231,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       at = here.next;
     const found = find();
     if (!found) return;
-    follow.release();
-    found.scrollIntoView({ block: "center" });
-    requestAnimationFrame(() => found.scrollIntoView({ block: "center" }));
+    follow.aim(found, drawingStored);
     found.classList.remove("flash");
     void found.offsetWidth;
     found.classList.add("flash");

@@ -1,7 +1,8 @@
 /** Long answers and following them. Behaviours 12, 14 and 15 of facts/chat-page.md. */
 import { describe, expect, test } from "bun:test";
-import { finished, mainThreadTasks, send, sleep, waitFor } from "./rig.ts";
-import { drip, PARAGRAPH, scene, stored } from "./scene.ts";
+import { person } from "../harness/person.ts";
+import { drawn, finished, mainThreadTasks, send, sleep, waitFor } from "./rig.ts";
+import { drip, PARAGRAPH, scene, search, stored } from "./scene.ts";
 
 const LONG = PARAGRAPH.repeat(400).slice(0, 100_000);
 const stage = scene({ config: { turnTimeout: 120_000 } });
@@ -155,4 +156,51 @@ describe("following", () => {
     expect(Math.abs((await page.evaluate<number>(y)) - first)).toBeLessThanOrEqual(2);
     await context.close();
   });
+});
+
+describe("a search hit among long answers", () => {
+  test("is in the middle once they are drawn, however late that is, unless the reader has scrolled meanwhile", async () => {
+    const { page, context } = await stage.open();
+    stage.script = (turn) => turn.write(PARAGRAPH.repeat(6));
+    const admin = await person(stage.gate.url);
+    const id = await admin.conversation();
+    for (let i = 0; i < 14; i++) await admin.exchange(id, i === 5 ? "独角鲸" : `第 ${i} 问`);
+    const offCentre = async (meanwhile?: () => Promise<void>): Promise<number> => {
+      await page.goto(stage.gate.url);
+      await page.waitForSelector('.status[data-link="online"]');
+      let go = (): void => {};
+      const held = new Promise<void>((done) => (go = done));
+      // What draws Markdown: until it comes, answers have no height.
+      if (meanwhile)
+        await page.route("**/part-*.js", async (route) => {
+          await held;
+          await route.continue();
+        });
+      await search(page, "独角鲸");
+      await page.click(".hit");
+      await page.waitForSelector(".flash");
+      if (meanwhile) {
+        expect(await page.locator(".md h4, .md h5").count()).toBe(0);
+        await meanwhile();
+        go();
+      }
+      await waitFor(page, `[...document.querySelectorAll(".md")].every((md) => md.textContent.length > 1000)`);
+      await drawn(page);
+      await sleep(300);
+      await page.unroute("**/part-*.js");
+      return await page.evaluate<number>(`(() => {
+        const middle = (e) => { const box = e.getBoundingClientRect(); return (box.top + box.bottom) / 2; };
+        return Math.abs(middle(document.querySelector(".flash")) - middle(document.querySelector(".scroller")));
+      })()`);
+    };
+    for (let round = 0; round < 2; round++) expect(await offCentre()).toBeLessThanOrEqual(2);
+    expect(await offCentre(() => sleep(200))).toBeLessThanOrEqual(2);
+    const scrolled = await offCentre(async () => {
+      await page.mouse.move(700, 400);
+      await page.mouse.wheel(0, 300);
+      await sleep(400);
+    });
+    expect(scrolled).toBeGreaterThan(200);
+    await context.close();
+  }, 40_000);
 });
