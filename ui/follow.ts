@@ -14,11 +14,10 @@ export type Follow = {
   /** Runs a change above the view, keeping what is in view where it is. */
   keep: (anchor: () => Element | undefined, change: () => void) => void;
   /**
-   * A jump of our own: holds the element in view while `drawing` and a moment longer, or until a gesture.
+   * A jump of our own: holds the element in view while `drawing` and a moment longer, or until a gesture; with none it holds
+   * the place. Where that is the end, the end is held.
    */
-  aim: (element: Element, drawing: () => boolean) => void;
-  /** Let go without a gesture. */
-  release: () => void;
+  aim: (element: Element | undefined, drawing: () => boolean) => void;
 };
 
 const NEAR_PX = 80;
@@ -61,11 +60,11 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
   const aim: Follow["aim"] = (element, drawing) => {
     const mine = { element };
     aimed = mine;
-    set(false);
     let left = SETTLE_FRAMES;
     const settle = (): void => {
       if (aimed !== mine) return;
       stick();
+      set(gap() <= NEAR_PX);
       left = drawing() ? SETTLE_FRAMES : left - 1;
       if (left >= 0) requestAnimationFrame(settle);
       else aimed = undefined;
@@ -132,6 +131,5 @@ export const createFollow = (scroller: HTMLElement, content: HTMLElement, change
       settle();
     },
     aim,
-    release: () => set(false),
   };
 };

@@ -243,7 +243,7 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
     const next = versions?.ids[versions.index + by];
     if (!versions || !own || !next) return;
     thread()?.choice.set(own.parentId ?? "", next);
-    follow.release();
+    follow.aim(undefined, drawingStored);
     draw();
   };
 

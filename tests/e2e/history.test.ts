@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
 import { person } from "../harness/person.ts";
-import { DESK, finished, mainThreadTasks, PHONE, send, sleep, textOf, waitFor } from "./rig.ts";
+import { DESK, finished, mainThreadTasks, PHONE, send, sleep, textOf, until, waitFor } from "./rig.ts";
 import { scene, search } from "./scene.ts";
 
 const stage = scene();
@@ -260,6 +260,23 @@ describe("the list", () => {
     go();
     await context.close();
   }, 30_000);
+
+  test("a jump in a conversation that fits the window keeps the end: no button, and what comes counts as read", async () => {
+    const { page, context } = await stage.open();
+    await send(page, "短尾矮袋鼠");
+    await finished(page);
+    const id = page.url().split("/c/")[1]!;
+    await search(page, "短尾矮袋鼠");
+    await page.click(".hit");
+    await page.waitForSelector(".flash");
+    await sleep(300);
+    expect(await page.isVisible(".latest")).toBe(false);
+    await stage.bots[0]!.send({ conversationId: id }, "主动的一句");
+    await finished(page, 2);
+    const unread = `fetch("/api/conversations/${id}").then((r) => r.json()).then((c) => c.unread)`;
+    await until(async () => (await page.evaluate<number>(unread)) === 0, 5000, "the message to be seen");
+    await context.close();
+  });
 
   test("copying all takes also what is not on screen", async () => {
     const { page, context } = await stage.open();

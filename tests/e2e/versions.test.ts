@@ -77,6 +77,28 @@ describe("versions", () => {
     await context.close();
   });
 
+  test("turning versions in a conversation that fits the window keeps the end", async () => {
+    const { page, context } = await stage.open();
+    await send(page, "问");
+    await finished(page);
+    await page.hover(".msg.user");
+    await page.click('.msg.user [data-act="edit"]');
+    await page.fill("#composer", "再问");
+    await page.keyboard.press("Enter");
+    await waitFor(page, `document.querySelector(".md")?.textContent === "回：再问"`);
+    for (const [way, text] of [
+      ["prev", "回：问"],
+      ["next", "回：再问"],
+    ]) {
+      await page.hover(".msg.user");
+      await page.click(`[data-act="version-${way}"]`);
+      await waitFor(page, `document.querySelector(".md")?.textContent === "${text}"`);
+      await sleep(300);
+      expect(await page.isVisible(".latest")).toBe(false);
+    }
+    await context.close();
+  });
+
   test("a new answer to the same question keeps the older one as 1/2", async () => {
     const { page, context } = await stage.open();
     let n = 0;
