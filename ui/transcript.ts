@@ -12,6 +12,7 @@ import { createFollow } from "./follow.ts";
 import { createFrames } from "./frames.ts";
 import { icon } from "./icons.ts";
 import { asMarkdown, collectItems, questionOf } from "./items.ts";
+import { createJump } from "./jump.ts";
 import { createMessageView, type Item, type MessageView, type RendererMaker } from "./message.ts";
 import { createOlder } from "./older.ts";
 import type { Page } from "./page.ts";
@@ -222,20 +223,21 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
   /** What a bot still writes is not waited for: it stands below, and takes its time. */
   const drawingStored = (): boolean => !maker || [...active].some((key) => !views.get(key)?.item.turn);
 
-  const jump = async (messageId: string): Promise<void> => {
-    // Of the message itself: a quote of it carries its id too.
-    const find = (): HTMLElement | null => list.querySelector(`.msg[data-id="${CSS.escape(messageId)}"]`);
-    // Until it is there, there is no more, the network is away, or the reader has left.
-    const here = thread();
-    for (let at = ""; !find() && here?.next && here.next !== at && thread() === here; await loadOlder(200))
-      at = here.next;
-    const found = find();
-    if (!found) return;
-    follow.aim(found, drawingStored);
-    found.classList.remove("flash");
-    void found.offsetWidth;
-    found.classList.add("flash");
-  };
+  const jump = createJump(
+    page,
+    thread,
+    () => loadOlder(200),
+    (messageId) => {
+      draw();
+      // Of the message itself: a quote of it carries its id too.
+      const found = list.querySelector(`.msg[data-id="${CSS.escape(messageId)}"]`);
+      if (!found) return;
+      follow.aim(found, drawingStored);
+      found.classList.remove("flash");
+      void found.clientWidth;
+      found.classList.add("flash");
+    },
+  );
 
   const turnVersion = (item: Item, by: number): void => {
     const versions = item.versions ?? item.answerVersions;

@@ -4,7 +4,7 @@ import { v2Bot } from "../harness/bots.ts";
 import { BOT_TOKEN } from "../harness/config.ts";
 import { person } from "../harness/person.ts";
 import { DESK, finished, openPage, type Page, send, signIn, sleep, textOf, until, waitFor } from "./rig.ts";
-import { scene } from "./scene.ts";
+import { scene, search } from "./scene.ts";
 
 const stage = scene();
 
@@ -74,6 +74,35 @@ describe("versions", () => {
     await waitFor(page, `document.querySelector(".flash")?.textContent.includes("最早的一句")`);
     await waitFor(page, `document.querySelector(".quoted")?.textContent === "我 最早的一句"`);
     expect(await page.locator(".quoted").count()).toBe(1);
+    await context.close();
+  });
+
+  test("a search hit or a quote of a version that is not shown shows it, and loads nothing for it", async () => {
+    const admin = await person(stage.gate.url);
+    const id = await admin.conversation();
+    for (let i = 0; i < 30; i++) await admin.exchange(id, `第 ${i} 句`);
+    const first = await admin.exchange(id, "原话");
+    const deep = await admin.exchange(id, "袋熊在深处");
+    await admin.exchange(id, "深处改了", { replaces: deep.question.id });
+    await admin.exchange(id, "改了", { replaces: first.question.id });
+    await admin.exchange(id, "记得吗", { replyTo: first.reply.id });
+    const { page, context } = await stage.open();
+    let older = 0;
+    page.on("request", (request) => {
+      if (request.url().includes("before=")) older++;
+    });
+    await page.goto(`${stage.gate.url}/c/${id}`);
+    const bubbles = `[...document.querySelectorAll(".bubble")].map((one) => one.textContent).slice(-2).join()`;
+    await waitFor(page, `${bubbles} === "改了,记得吗"`);
+    await page.click(".quoted");
+    await waitFor(page, `document.querySelector(".flash .md")?.textContent === "回：原话"`);
+    expect(await page.evaluate<string>(bubbles)).toBe("原话,深处改了");
+    await search(page, "袋熊");
+    await page.locator(".hit").last().click();
+    await waitFor(page, `[...document.querySelectorAll(".flash")].at(-1)?.textContent.includes("袋熊在深处")`);
+    expect(await page.evaluate<string>(bubbles)).toBe("原话,袋熊在深处");
+    expect(await page.locator(".msg.user .pager .meta").allTextContents()).toEqual(["1/2", "1/2"]);
+    expect(older).toBe(0);
     await context.close();
   });
 
