@@ -1,7 +1,7 @@
 /** The wall clock is set, forwards and backwards, while everything is in use: who is connected and what is open goes on. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { steadyFrom } from "../lib/clocks.ts";
-import { api, BOT_TOKEN, login, readSse, startGateway, until, v2Bot } from "./harness.ts";
+import { api, BOT_TOKEN, type ConfigJson, login, readSse, startGateway, until, v2Bot } from "./harness.ts";
 import { fakeClock } from "./harness/clock.ts";
 import type { Said } from "./harness/rig.ts";
 
@@ -12,10 +12,10 @@ afterEach(async () => {
 });
 
 /** A gateway whose wall clock can be set while its steady one stands still, with a turn half said. */
-const busy = async () => {
+const busy = async (config: ConfigJson = {}) => {
   const wall = fakeClock();
   const steady = fakeClock(wall.now());
-  const rig = await startGateway({}, { now: wall.now, steady: steady.now });
+  const rig = await startGateway(config, { now: wall.now, steady: steady.now });
   closers.push(rig.stop);
   const bot = await v2Bot(rig.wsUrl, { register: { token: BOT_TOKEN }, onChat: () => {} });
   const token = await login(rig.url);
@@ -100,6 +100,23 @@ describe.each([
     }
     expect((await second.all()).at(-1)?.data.code).toBe("turn_timeout");
   });
+});
+
+test("a wall clock that is set two days forwards costs no answer the file that its bot has sent before", async () => {
+  const { rig, wall, bot, events, turn, chat, sweep } = await busy({ sessionTTL: 30 * 24 * HOUR });
+  const data = Buffer.from("the report").toString("base64");
+  bot.write(chat, "with a file, ", { attachments: [{ name: "report.txt", mime: "text/plain", data }] });
+  const sent = await turn.find(({ type }) => type === "attachment");
+  wall.pass(49 * HOUR);
+  sweep();
+  await rig.gateway.gate.store.write(() => {}); // the sweep's own has been committed
+  bot.end(chat, "after");
+  const stored = await events.find(({ message }) => message?.role === "bot" && message.state === "done");
+  expect(stored.data.message).toMatchObject({
+    content: "before, with a file, after",
+    attachments: [sent.data.attachment],
+  });
+  expect((await turn.all()).at(-1)?.data.type).toBe("end");
 });
 
 test("the steady clock begins at the wall clock and goes on by itself", async () => {

@@ -694,14 +694,22 @@ describe("a disk that refuses", () => {
     await reader.all();
   });
 
-  test("an end that fails for another reason than the disk leaves nobody waiting", async () => {
+  test("an end that fails for another reason than the disk leaves nobody waiting: it is told, text and all, and counted", async () => {
     const rig = await rigs.open();
     rig.gateway.gate.store.turns.end = () => Promise.reject(new TypeError("a bug"));
-    await rig.v1("a");
-    const answer = await (await rig.person())("POST", "/api/chat", { message: "hi" });
+    await rig.v1("a", { onChat: (chat, bot) => bot.reply(chat, "an answer", true) });
+    const person = await rig.person();
+    const events = await person.reader("/api/events");
+    await events.find(({ type }) => type === "bots");
+    const answer = await person("POST", "/api/chat", { message: "hi" });
     expect([answer.status, answer.body.code]).toEqual([500, "internal"]);
+    const told = await events.find(({ message }) => message?.role === "bot" && message.state === "failed");
+    expect(told.data.message).toMatchObject({ content: "an answer", error: { code: "internal" } });
+    const before = await events.find(({ message }) => message?.role === "user");
+    expect(told.id).toBe(before.id); // no revision holds it
     await rig.quiet();
     expect(rig.logged("end_not_stored")).toHaveLength(1);
+    expect(rig.gateway.gate.metrics.summary().turns).toEqual({ done: 0, failed: 1, cancelled: 0 });
   });
 });
 

@@ -259,6 +259,36 @@ describe("files", () => {
     expect(files(made.dir)).toEqual([]);
   });
 
+  test("of a turn stay while it is open, however old; after it those that its message does not name go", async () => {
+    const dir = await folder();
+    const made = await testStore({ dir });
+    const { turn } = await made.ask("admin", "draw");
+    const ofTurn = (text: string) =>
+      made.store.attachments.add({ user: "admin", name: text, mime: "text/plain", bytes: bytesOf(text), turn });
+    const [named, unnamed] = [await ofTurn("named"), await ofTurn("unnamed")];
+    made.clock.at += 2 * DAY;
+    await sweepAll(made);
+    await made.stop();
+    const again = await open({ dir, at: made.clock.at });
+    await again.store.turns.prune();
+    await sweepAll(again);
+    expect(again.store.attachments.ofTurn(turn).map(({ id }) => id)).toEqual([named.id, unnamed.id]);
+    await again.answer(turn, "drawn", { files: [named.id] });
+    await sweepAll(again);
+    expect(again.store.attachments.ofTurn(turn).map(({ id }) => id)).toEqual([named.id]);
+    expect(files(dir)).toEqual([named.sha]);
+  });
+
+  test("that are gone when the answer ends cost it neither its text nor the files that are there", async () => {
+    const made = await open();
+    const there = await add(made, "there");
+    const { conversation, turn } = await made.ask("admin", "draw");
+    const { row } = await made.answer(turn, "drawn", { files: [there.id + 999, there.id] });
+    expect([row.content, row.files]).toEqual(["drawn", 1]);
+    const { messages } = await made.store.conversations.messages("admin", conversation, 10);
+    expect(messages.at(-1)!.attachments.map(({ name }) => name)).toEqual([there.name]);
+  });
+
   test("uploaded while their content is being swept away keep their bytes", async () => {
     const made = await open();
     await add(made, "wanted again");

@@ -4,29 +4,14 @@ import { exportConversation } from "../export.ts";
 import type { Gate } from "../gate.ts";
 import { SMALL_BODY, type Call, type Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
-import { Reject, type Message } from "../protocol.ts";
+import { Reject } from "../protocol.ts";
 import { toConversation } from "../store/rows.ts";
-import { allows, type Turn } from "../turn.ts";
+import { allows } from "../turn.ts";
+import { openReply } from "../turns/publish.ts";
 import { checkSends, clientOf, onlyBots } from "./chat.ts";
 
 const LIST_MOST = 200;
 const QUERY_CHARS = 200;
-
-/** An open turn's reply, as a message that is still being written. */
-const streaming = (turn: Turn): Message => ({
-  id: turn.key,
-  conversationId: turn.conversationKey,
-  role: "bot",
-  ...(turn.botId !== undefined && { botId: turn.botId }),
-  ...(turn.botName !== undefined && { botName: turn.botName }),
-  content: turn.text.slice(0, turn.visible),
-  attachments: turn.attachments,
-  state: "streaming",
-  turnId: turn.key,
-  parentId: encodeId(turn.question),
-  createdAt: turn.createdAt,
-  updatedAt: turn.frameAt,
-});
 
 export const conversationRoutes = (gate: Gate): Route[] => {
   const { config, store, bots, turns, streams, sync, inbox } = gate;
@@ -57,7 +42,7 @@ export const conversationRoutes = (gate: Gate): Route[] => {
     const lowest = next ?? 0;
     const open = turns.openIn(idOf(call)).filter(({ id }) => id < upper && id > lowest);
     if (open.length > 0) {
-      messages.push(...open.map(streaming));
+      messages.push(...open.map(openReply));
       messages.sort((a, b) => decodeId(a.id) - decodeId(b.id));
     }
     return { messages, ...(next !== undefined && { next: encodeId(next) }) };

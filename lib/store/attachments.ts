@@ -53,9 +53,13 @@ export const createAttachmentStore = ({ db, write, now }: StoreBase, ids: Ids, d
     "SELECT a.* FROM message_files f JOIN attachments a ON a.id = f.attachment WHERE f.message = ? ORDER BY f.place",
   );
   const ofTurn = db.prepare<AttachmentRow, [number]>("SELECT * FROM attachments WHERE turn = ?");
+  // Those of an open turn (turns.ts: what that is) are in no message yet, however old the clock says they are.
   const older = db.prepare<{ id: number; sha: string; used: number }, [number, number, number]>(
     `SELECT id, sha, EXISTS (SELECT 1 FROM message_files f WHERE f.attachment = a.id)
-       OR EXISTS (SELECT 1 FROM people p WHERE p.avatar = a.id) AS used
+       OR EXISTS (SELECT 1 FROM people p WHERE p.avatar = a.id)
+       OR EXISTS (SELECT 1 FROM turns t WHERE t.id = a.turn AND t.ended_at IS NULL
+         AND t.id >= (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'open_from')
+         AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = t.id)) AS used
      FROM attachments a WHERE id > ? AND created_at < ? ORDER BY id LIMIT ?`,
   );
   const disownTurn = db.prepare("UPDATE attachments SET turn = NULL WHERE turn = ?");

@@ -147,6 +147,7 @@ export const createTurnStore = ({
     `SELECT t.id, t.ended_at IS NOT NULL OR EXISTS (SELECT 1 FROM messages m WHERE m.id = t.id) AS over
      FROM turns t WHERE t.id >= ? ORDER BY t.id LIMIT ?`,
   );
+  const fileThere = db.prepare<{ id: number }, [number]>("SELECT id FROM attachments WHERE id = ?");
   const openFrom = db.prepare<{ value: string }, []>("SELECT value FROM meta WHERE key = 'open_from'");
   const setOpenFrom = db.prepare("UPDATE meta SET value = ? WHERE key = 'open_from'");
 
@@ -292,11 +293,12 @@ export const createTurnStore = ({
         assignTurn.run(turn);
       }),
 
-    /** Folds the reply into its message, by which the turn is over. */
+    /** Folds the reply into its message, by which the turn is over. A file that is gone does not cost the text. */
     end: (end: EndTurn): Promise<{ row: MessageRow; conversation: ConversationRow }> =>
       writeTogether(() => {
         const at = now();
         const conversation = read.conversation(end.conversation)!;
+        const files = end.files.length === 0 ? end.files : end.files.filter((id) => fileThere.get(id) !== null);
         const row: MessageRow = {
           id: end.id,
           conversation: end.conversation,
@@ -312,14 +314,14 @@ export const createTurnStore = ({
           reply_to: null,
           client_id: null,
           usage: end.usage ? JSON.stringify(end.usage) : null,
-          files: end.files.length,
+          files: files.length,
           created_at: end.createdAt,
           updated_at: at,
           rev: nextRev(),
           seq: end.seq,
           generation: end.generation,
         };
-        append(row, end.files, conversation, end.silent ? 0 : 1);
+        append(row, files, conversation, end.silent ? 0 : 1);
         usage.ended({
           user: end.user,
           bot: end.bot ?? "",

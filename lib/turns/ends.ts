@@ -32,6 +32,16 @@ export const createEnds = (
   const botOf = (turn: Turn): Connection | undefined =>
     turn.botId === undefined || turn.proto !== 2 ? undefined : bots().find(turn.botId, turn.instance);
 
+  const over = (turn: Turn, end: TurnEnd): void => {
+    refused.delete(turn);
+    forget(turn);
+    turn.visible = turn.text.length;
+    turn.ended = end;
+    streams.touch(turn);
+    tellWaiters(turn, end);
+    metrics.turnEnded(end.state, now() - turn.beganAt, turn.bytes);
+  };
+
   const notStored = (turn: Turn, error: unknown): void => {
     if (error instanceof Reject && error.code === "shutting_down") return; // it goes on after the next start
     log("error", "end_not_stored", { turn: turn.key, error: String(error) });
@@ -40,11 +50,8 @@ export const createEnds = (
       return;
     }
     // Not the disk, so trying again would not help: nobody is left waiting, and a restart takes it up once more.
-    refused.delete(turn);
-    forget(turn);
-    turn.ended = { state: "failed", finish: "stop", error: { code: "internal", message: "", retryable: false } };
-    streams.touch(turn);
-    tellWaiters(turn, turn.ended);
+    over(turn, { state: "failed", finish: "stop", error: { code: "internal", message: "", retryable: false } });
+    publish.unstored(turn, "internal");
   };
 
   const storeEnd = async (turn: Turn, end: TurnEnd): Promise<void> => {
@@ -71,16 +78,10 @@ export const createEnds = (
     } catch (error) {
       return notStored(turn, error);
     }
-    refused.delete(turn);
-    forget(turn);
     const bot = botOf(turn);
     if (bot) textLog.ack(turn, bot);
-    turn.visible = turn.text.length;
-    turn.ended = end;
-    streams.touch(turn);
+    over(turn, end);
     publish.message(turn.user, stored.row, stored.conversation);
-    tellWaiters(turn, end);
-    metrics.turnEnded(end.state, now() - turn.beganAt, turn.bytes);
     log(end.state === "failed" ? "info" : "debug", "turn_ended", {
       turn: turn.key,
       request: turn.requestId,

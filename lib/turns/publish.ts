@@ -4,7 +4,7 @@ import type { Store } from "../store.ts";
 import { toConversation, type ConversationRow, type MessageRow } from "../store/rows.ts";
 import type { Streams } from "../streams.ts";
 import type { Turn } from "../turn.ts";
-import type { UserEvent } from "../protocol.ts";
+import type { Message, UserEvent } from "../protocol.ts";
 
 export const turnEvent = (turn: Turn, content: string): UserEvent => ({
   type: "turn",
@@ -17,6 +17,22 @@ export const turnEvent = (turn: Turn, content: string): UserEvent => ({
   generation: turn.generation,
   content,
   createdAt: turn.createdAt,
+});
+
+/** An open turn's reply, as a message that is still being written. */
+export const openReply = (turn: Turn): Message => ({
+  id: turn.key,
+  conversationId: turn.conversationKey,
+  role: "bot",
+  ...(turn.botId !== undefined && { botId: turn.botId }),
+  ...(turn.botName !== undefined && { botName: turn.botName }),
+  content: turn.text.slice(0, turn.visible),
+  attachments: turn.attachments,
+  state: "streaming",
+  turnId: turn.key,
+  parentId: encodeId(turn.question),
+  createdAt: turn.createdAt,
+  updatedAt: turn.frameAt,
 });
 
 export const createPublisher = ({ store, streams }: { store: Store; streams: Streams }) => {
@@ -41,6 +57,12 @@ export const createPublisher = ({ store, streams }: { store: Store; streams: Str
     eventId,
     conversation,
     message,
+    /** An end that no message could be made of: without an id, as there is no revision of it. */
+    unstored: (turn: Turn, code: string): void => {
+      if (!streams.watches(turn.user)) return;
+      const message: Message = { ...openReply(turn), state: "failed", error: { code, message: "" } };
+      streams.toUser(turn.user, { type: "message", message });
+    },
     restored: (user: string, row: ConversationRow, messages: MessageRow[]): void => {
       if (messages.length === 0) conversation(user, row);
       for (const one of messages) message(user, one, row);
