@@ -287,10 +287,10 @@ export const openStore = ({
 export type Store = ReturnType<typeof openStore>;
 
 /**
- * A consistent copy of a store that may be in use, to `file` (database) and `file`.files (attachments). The copy has an
- * epoch of its own: whoever followed the original past it starts over instead of missing what differs. It is made in a
- * folder beside them that only its owner can enter, so there is all of it or nothing. Throws StoreRefused when there is no
- * store, or one of the two exists.
+ * A consistent copy of a store that may be in use, to `file` (database) and `file`.files (attachments). The copy has no
+ * epoch, so each store restored from it makes one of its own: whoever followed the original, or another restore, past it
+ * starts over instead of missing what differs. It is made in a folder beside them that only its owner can enter, so there
+ * is all of it or nothing. Throws StoreRefused when there is no store, or one of the two exists.
  */
 export const backupStore = async (dir: string, file: string): Promise<{ bytes: number; files: number }> => {
   const source = join(dir, "nexus.db");
@@ -321,21 +321,28 @@ const copyDatabase = (source: string, to: string): void => {
   chmodSync(to, 0o600);
   const copy = new Database(to, { strict: true });
   try {
-    copy.query("UPDATE meta SET value = ? WHERE key = 'epoch'").run(randomEpoch());
+    copy.run("DELETE FROM meta WHERE key = 'epoch'");
   } finally {
     copy.close();
   }
 };
 
-/** Content-addressed and never changed after they are written, so copying them after the database misses none it names. */
+/**
+ * Content-addressed and never changed after they are written, so copying them after the database misses none it names, but
+ * those that are swept away meanwhile, which nobody has any more.
+ */
 const copyFiles = async (from: string, to: string): Promise<number> => {
   if (!existsSync(from)) return 0;
   let count = 0;
   for await (const path of new Bun.Glob("*/*").scan({ cwd: from })) {
     if (path.endsWith(".part")) continue;
     mkdirSync(join(to, path, ".."), { recursive: true, mode: 0o700 });
-    await Bun.write(join(to, path), Bun.file(join(from, path)));
-    count++;
+    try {
+      await Bun.write(join(to, path), Bun.file(join(from, path)));
+      count++;
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "ENOENT") throw error;
+    }
   }
   return count;
 };

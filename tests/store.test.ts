@@ -1,7 +1,16 @@
 /** The store's file: opened, refused and left alone, migrated, backed up, restored (F4, F7). */
 import { afterEach, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { backupStore, openStore, StoreRefused } from "../lib/store.ts";
@@ -242,6 +251,40 @@ describe("a backup", () => {
     expect(await again.store.search.search("admin", "火山", 5)).toHaveLength(2);
     // Who followed the original further than the copy goes must start over, so the copy is told apart.
     expect(again.store.epoch).not.toBe(made.store.epoch);
+  });
+
+  test("restored twice makes two stores, each told apart from the other and the original, and the same after a restart", async () => {
+    const made = await open();
+    const copy = join(await folder(), "backup.db");
+    await backupStore(made.dir, copy);
+    const epochs = [made.store.epoch];
+    for (let i = 0; i < 2; i++) {
+      const dir = await folder();
+      copyFileSync(copy, join(dir, "nexus.db"));
+      const first = await testStore({ dir });
+      epochs.push(first.store.epoch);
+      await first.stop();
+      expect((await open({ dir })).store.epoch).toBe(first.store.epoch);
+    }
+    expect(new Set(epochs).size).toBe(3);
+  });
+
+  test("goes on without the files that are swept away meanwhile, and counts those it has", async () => {
+    const made = await open();
+    const add = (_: unknown, i: number) =>
+      made.store.attachments.add({ user: "admin", name: "a", mime: "", bytes: bytesOf(`file ${i}`), turn: null });
+    await Promise.all(Array.from({ length: 300 }, add));
+    const out = await folder();
+    const filesIn = (dir: string): string[] =>
+      readdirSync(dir, { recursive: true, withFileTypes: true })
+        .filter((one) => one.isFile())
+        .map(({ parentPath, name }) => join(parentPath, name));
+    const going = backupStore(made.dir, join(out, "b.db"));
+    while (filesIn(out).length < 5) await Bun.sleep(0);
+    for (const path of filesIn(join(made.dir, "files"))) unlinkSync(path);
+    const { files } = await going;
+    expect(files).toBeLessThan(300);
+    expect(filesIn(join(out, "b.db.files"))).toHaveLength(files);
   });
 
   test("that finds no room for the database or for a file leaves nothing behind, and can be tried again at once", async () => {
