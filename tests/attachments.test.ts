@@ -63,6 +63,8 @@ describe("an upload", () => {
 
   const html = "<!doctype html><script>alert(1)</script>";
   const svg = '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>';
+  /** A phone's picture, film or sound. */
+  const box = (brand: string): string => `\0\0\0\x18ftyp${brand}\0\0\0\0mif1heic\x01`;
   const kinds: [what: string, bytes: string | Uint8Array, claimed: string, mime: string, inline: boolean][] = [
     ["a picture that claims to be text", PNG, "text/plain", "image/png", true],
     ["a page that claims to be a picture", html, "image/png", "text/html", false],
@@ -82,6 +84,18 @@ describe("an upload", () => {
       "application/vnd.ms-excel",
       false,
     ],
+    ...["heic", "heix", "heim", "heis", "hevc"].map((brand): (typeof kinds)[number] => [
+      `a picture of ${brand}`,
+      box(brand),
+      "video/mp4",
+      "image/heic",
+      false,
+    ]),
+    ["a picture of mif1", box("mif1"), "image/heif", "image/heif", false],
+    ["pictures of msf1", box("msf1"), "", "image/heif", false],
+    ["a picture of avif", box("avif"), "image/heic", "image/avif", true],
+    ["sound in the box of a film", box("M4A "), "", "audio/mp4", false],
+    ["a film", box("isom"), "", "video/mp4", false],
     ["JSON", "{}", "application/json", "application/json", false],
   ];
   test.each(kinds)("%s", async (_, bytes, claimed, mime, inline) => {
@@ -102,6 +116,14 @@ describe("an upload", () => {
     ["", "file"],
     ["///", "file"],
     ["\u200e\u2066", "file"],
+    ["x\n../../etc/passwd", "passwd"],
+    ["a\r\\..\\b.exe", "b.exe"],
+    ["x\u2028../../etc/passwd", "passwd"],
+    ["..", "file"],
+    ["a/.", "file"],
+    [".\u200e.", "file"],
+    ["  ", "file"],
+    ["..htaccess", "..htaccess"],
     ["名字.txt", "名字.txt"],
     [`${"x".repeat(199)}😀.png`, `${"x".repeat(199)}\ufffd`],
   ];

@@ -59,11 +59,14 @@ const file = (page: Page, attachment: Attachment): HTMLElement => {
   return link;
 };
 
+/** Whether browsers show it; the others (HEIC, SVG) are files to save. */
+export const isPicture = (mime: string): boolean => /^image\/(png|jpeg|gif|webp|avif|bmp)$/.test(mime);
+
 /** The attachments of a message. Pictures are buttons that open them large. */
 export const attachments = (page: Page, list: readonly Attachment[]): HTMLElement => {
   const box = h(`div.files`, { "data-count": list.length });
   for (const one of list) {
-    if (!/^image\/(png|jpeg|gif|webp|avif|bmp)$/.test(one.mime)) {
+    if (!isPicture(one.mime)) {
       box.append(file(page, one));
       continue;
     }

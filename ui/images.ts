@@ -8,7 +8,7 @@
  */
 import type { Attachment } from "../lib/protocol.ts";
 import { h } from "./dom.ts";
-import { picture } from "./files.ts";
+import { isPicture, picture } from "./files.ts";
 import { icon } from "./icons.ts";
 import { cleanName, type Page } from "./page.ts";
 
@@ -217,7 +217,7 @@ export const createImages = (page: Page, changed: () => void): Images => {
       strips.delete(key);
       for (const attachment of given ?? restored(key)) {
         const name = cleanName(attachment.name);
-        const content = attachment.mime.startsWith("image/")
+        const content = isPicture(attachment.mime)
           ? picture(page, attachment.url, name)
           : h("span.file-name", {}, icon("file"), name);
         for (const mark of ["data-act", "data-src"]) content.removeAttribute(mark);

@@ -24,14 +24,19 @@ const SWEEP_ROWS = 500;
 
 export type NewAttachment = { user: string; name: string; mime: string; bytes: Uint8Array; turn: number | null };
 
-/** A file name a person may see: the last path part, no controls, no direction overrides, at most 200 characters. */
-export const cleanName = (name: string): string =>
-  name
-    .replace(/^.*[/\\]/, "")
+/**
+ * A file name a person may see: no controls, no direction overrides, the last path part, at most 200 characters. The path
+ * comes second, because what is removed may stand between the dots of a "..".
+ */
+export const cleanName = (name: string): string => {
+  const last = name
     // biome-ignore lint/suspicious/noControlCharactersInRegex: removing exactly these is the point
     .replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069"]/g, "")
+    .replace(/^[\s\S]*[/\\]/, "")
     .slice(0, 200)
-    .toWellFormed() || "file";
+    .toWellFormed();
+  return /^\s*\.{0,2}\s*$/.test(last) ? "file" : last;
+};
 
 /** SHA-256. Of a large file in pieces, with room for everybody else in between: 14 MB at once stand 7 ms in their way. */
 const digestOf = async (bytes: Uint8Array): Promise<string> => {

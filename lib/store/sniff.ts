@@ -37,6 +37,14 @@ const webpSize = (bytes: Uint8Array): Pick<Kind, "width" | "height"> => {
   return { width: three(24), height: three(27) };
 };
 
+/** Boxes of ISO media by their major brand (mp4ra.org): phones put pictures and sound into the same kind as films. */
+const ofBrand = (brand: string): string => {
+  if (/^avi[fs]$/.test(brand)) return "image/avif";
+  if (/^(hei[cxms]|hevc)$/.test(brand)) return "image/heic";
+  if (/^m[is]f1$/.test(brand)) return "image/heif";
+  return brand === "M4A " ? "audio/mp4" : "video/mp4";
+};
+
 /** Types a browser would run or open as a page of ours: kept, but only ever offered as a download. */
 const ACTIVE = /^(text\/html|image\/svg\+xml|application\/(xhtml\+xml|xml|javascript)|text\/(xml|javascript))$/;
 
@@ -53,8 +61,7 @@ const byContent = (bytes: Uint8Array): Kind | undefined => {
   }
   if (bytes.length >= 16 && ascii(bytes, 0, 4) === "RIFF" && ascii(bytes, 8, 4) === "WEBP")
     return { mime: "image/webp", ...webpSize(bytes) };
-  if (bytes.length >= 12 && ascii(bytes, 4, 4) === "ftyp")
-    return /^(avif|avis)/.test(ascii(bytes, 8, 4)) ? { mime: "image/avif" } : { mime: "video/mp4" };
+  if (bytes.length >= 12 && ascii(bytes, 4, 4) === "ftyp") return { mime: ofBrand(ascii(bytes, 8, 4)) };
   if (ascii(bytes, 0, 5) === "%PDF-") return { mime: "application/pdf" };
   if (bytes.length >= 4 && ascii(bytes, 0, 4) === "PK\x03\x04") return { mime: "application/zip" };
   return undefined;
