@@ -89,6 +89,8 @@ export type Turn = {
    */
   tail: string;
   tailFrom: number;
+  /** It had text once, in whatever attempt: its first was counted. */
+  spoke: boolean;
   /** UTF-8 bytes of text, against limits.replyBytes. */
   bytes: number;
   seq: number;

@@ -96,6 +96,30 @@ describe("the numbers", () => {
     await until(looked, 5000, "the event loop to be looked at"); // every 50 ms
   });
 
+  test("the first text of a turn is one, also when its bot begins anew or another one does", async () => {
+    const { url, wsUrl } = await open();
+    let attempts = 0;
+    for (const botId of ["a", "b"]) {
+      const bot = await v2Bot(wsUrl, {
+        register: { botId, token: BOT_TOKEN },
+        onChat: (chat, self) => {
+          if (++attempts === 2) return self.end(chat, "at last");
+          for (const word of ["one", "two"]) {
+            self.write(chat, word);
+            self.write(chat, "", { mode: "replace" });
+          }
+          return self.end(chat, "", { error: { code: "x", message: "not now", retryable: true } });
+        },
+      });
+      undo.push(() => bot.ws.close());
+    }
+    const me = api(url, await login(url));
+    expect((await me<{ content: string }>("POST", "/api/chat", { message: "hi" })).body.content).toBe("at last");
+    expect(attempts).toBe(2);
+    const first = (await scrape(url)).get("nexus_turn_first_chunk_seconds")!.metrics[0]!;
+    expect(first.count).toBe("1");
+  });
+
   test("the admin page, nexus status and /metrics say the same", async () => {
     const { url, read } = await open();
     const admin = api(url, await login(url));

@@ -55,6 +55,7 @@ export const recoverTurns = (
       generation: row.generation,
       leap: LEAP,
       text,
+      spoke: text !== "",
       bytes: Buffer.byteLength(text),
       visible: text.length,
       seq: row.seq,

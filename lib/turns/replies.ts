@@ -49,7 +49,10 @@ export const createReplies = (
       turn.text += frame.content;
     }
     turn.tail = frame.content;
-    if (turn.bytes === 0 && bytes > 0) metrics.firstChunk(turn.frameAt - turn.beganAt);
+    if (!turn.spoke && bytes > 0) {
+      turn.spoke = true;
+      metrics.firstChunk(turn.frameAt - turn.beganAt);
+    }
     turn.bytes = bytes;
     if (frame.image) keepFile(turn, { name: "image", mime: "", data: frame.image });
     for (const file of frame.attachments ?? []) keepFile(turn, file);

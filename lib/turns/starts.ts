@@ -71,6 +71,7 @@ export const blankTurn = (ask: Ask, wanted: Wanted, text: string, at: number): T
     text: "",
     tail: "",
     tailFrom: -1,
+    spoke: false,
     bytes: 0,
     seq: 0,
     storedSeq: 0,
