@@ -80,6 +80,12 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     }
   };
 
+  const uncount = (user: string): void => {
+    const left = (countByUser.get(user) ?? 1) - 1;
+    if (left === 0) countByUser.delete(user);
+    else countByUser.set(user, left);
+  };
+
   const dismiss = (sse: Sse): void => {
     if (sse.newer) sse.newer.older = sse.older;
     else newest = sse.older;
@@ -88,9 +94,7 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
     sse.newer = undefined;
     count--;
     sentBefore += sse.sent;
-    const left = (countByUser.get(sse.user) ?? 1) - 1;
-    if (left === 0) countByUser.delete(sse.user);
-    else countByUser.set(sse.user, left);
+    uncount(sse.user);
   };
 
   /** Counts a stream of this user, or gives back what its access took and rejects `rate_limited`. */
@@ -202,6 +206,16 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   return {
     /** Rejects `rate_limited` when no stream of this user would be let in: asked before a turn is started for one. */
     checkRoom,
+
+    /**
+     * The same, and the person's room is kept until the returned function is called: of many sends at the same moment all
+     * would else be let in while there is room for one. Call it once, right before the stream is opened.
+     */
+    takeRoom: (user: string): (() => void) => {
+      checkRoom(user);
+      countByUser.set(user, (countByUser.get(user) ?? 0) + 1);
+      return () => uncount(user);
+    },
 
     /**
      * A stream of one turn from `after` on. `lives`: a GET stream, which ends after LIFE_MS and resumes.

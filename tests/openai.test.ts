@@ -161,6 +161,26 @@ describe("errors have OpenAI's shape", () => {
     expect(method.body).toMatchObject({ error: { code: "method_not_allowed" } });
   });
 
+  test("a stream for which there is no room is refused before the bot is asked, of several at once too", async () => {
+    const tight = await startGateway({ limits: { streamsPerUser: 2 } });
+    const bot = await v2Bot(tight.wsUrl, { register: { token: BOT_TOKEN }, onChat: () => {} });
+    const call = api(tight.url, await newKey(tight));
+    const body = JSON.stringify({ model: "bot", stream: true, messages: [{ role: "user", content: "hi" }] });
+    const ask = (): Promise<Response> => call.stream("/v1/chat/completions", body);
+    const asked = await Promise.all([ask(), ask(), ask(), ask(), ask()]);
+    expect(asked.map(({ status }) => status).toSorted()).toEqual([200, 200, 429, 429, 429]);
+    expect((await ask()).status).toBe(429);
+    await until(() => bot.chats.length === 2, 5000, "the bot to be asked");
+    const { store, turns } = tight.gateway.gate;
+    expect([turns.count(), store.usage.sentToday("admin")]).toEqual([2, 2]);
+    for (const chat of bot.chats) bot.end(chat, "yes");
+    for (const response of asked) await response.text();
+    expect(bot.chats).toHaveLength(2);
+    expect((await ask()).status).toBe(200);
+    await bot.close();
+    await tight.stop();
+  });
+
   test("too many requests say when to come back", async () => {
     const tight = await startGateway({ limits: { sendsPerMinute: 1 } });
     const bot = await v1Bot(tight.wsUrl, { token: BOT_TOKEN });

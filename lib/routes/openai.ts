@@ -154,11 +154,16 @@ export const openAiRoutes = (gate: Gate): Route[] => {
   const stream = async (call: Call, asked: Completion): Promise<Response> => {
     const access = gate.access(call);
     let turn: Turn;
+    let giveRoom = (): void => {};
     try {
+      // Refused only after the bot was asked, a client would by itself have it asked again.
+      giveRoom = streams.takeRoom(call.caller.user);
       turn = await start(call, asked);
     } catch (error) {
       access.release();
       throw error;
+    } finally {
+      giveRoom();
     }
     const dialect = chunkDialect({
       model: asked.model,
