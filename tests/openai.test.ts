@@ -51,6 +51,30 @@ describe("the official client", () => {
     expect(chunks.slice(0, -1).every((chunk) => chunk.usage === null)).toBe(true);
   });
 
+  test("gets a long text that was replaced once, where it goes on from what it has; else the new one after it", async () => {
+    const before = "A".repeat(300_000);
+    for (const [after, expected] of [
+      [`${before}B`, `${before}BC`],
+      [`${"A".repeat(280_000)}B`, `${before}\n\n${"A".repeat(280_000)}BC`],
+      ["A".repeat(270_000), `${before}\n\n${"A".repeat(270_000)}C`],
+      [before, `${before}C`],
+    ] as const) {
+      rig.act = (chat, bot) => void bot.write(chat, before);
+      const messages: Message[] = [{ role: "user", content: "write" }];
+      const stream = await rig.client.chat.completions.create({ model: "memory", messages, stream: true });
+      let [got, replaced] = ["", false];
+      for await (const chunk of stream) {
+        got += chunk.choices[0]?.delta.content ?? "";
+        if (replaced || got.length < before.length) continue;
+        replaced = true;
+        rig.memory.write(rig.asked.at(-1)!, after, { mode: "replace" });
+        rig.memory.end(rig.asked.at(-1)!, "C");
+      }
+      expect(got.length).toBe(expected.length);
+      expect(got === expected).toBe(true);
+    }
+  });
+
   test("sends pictures, which the bot gets as attachments", async () => {
     const messages: Message[] = [
       {

@@ -1,8 +1,9 @@
 /**
  * A turn in the words of OpenAI's chat completions: the whole answer, the stream of chunks, the error object.
  *
- * That format cannot take text back: when a bot replaces its text, what the new text adds is appended. What the caller was
- * sent in the end is told to `sent`, because the caller will name it as the answer next time.
+ * That format cannot take text back: when a bot replaces its text, what the new text adds is appended, or all of it when it
+ * does not begin with what was sent. What the caller was sent in the end is told to `sent`, because the caller will name it as
+ * the answer next time.
  */
 import { ERRORS, type Attachment, type ErrorBody, type ErrorCode, type Say, type Usage } from "../protocol.ts";
 import { errorSentence, type Dialect, type Readable } from "../streams/reader.ts";
@@ -95,6 +96,8 @@ export const chunkDialect = (options: {
   const { model, at, origin, includeUsage } = options;
   let head = "";
   let text = "";
+  /** A replacement comes in slices: as long as it says what was sent before, it is only known how far it has come. */
+  let same: { sent: string; upto: number } | undefined;
   const line = (value: unknown): string => `data: ${JSON.stringify(value)}\n\n`;
   const chunk = (delta: object, finish: string | null): string =>
     `data: ${head},"choices":[{"index":0,"delta":${JSON.stringify(delta)},"logprobs":null,"finish_reason":${JSON.stringify(finish)}}]${
@@ -104,6 +107,28 @@ export const chunkDialect = (options: {
     if (more === "") return "";
     text += more;
     return chunk({ content: more }, null);
+  };
+  const appendAll = (more: string): string => append(text === "" || more === "" ? more : `\n\n${more}`);
+
+  const take = (more: string): string => {
+    if (!same) return append(more);
+    const { sent, upto } = same;
+    const left = sent.length - upto;
+    const alike = more.slice(0, left) === sent.slice(upto, upto + more.length);
+    if (alike && more.length <= left) {
+      same.upto += more.length;
+      return "";
+    }
+    same = undefined;
+    return alike ? append(more.slice(left)) : appendAll(sent.slice(0, upto) + more);
+  };
+
+  /** It ended while it was still a part of what was sent. */
+  const settle = (): string => {
+    if (!same) return "";
+    const { sent, upto } = same;
+    same = undefined;
+    return upto === sent.length ? "" : appendAll(sent.slice(0, upto));
   };
 
   const begin = (turn: Readable): string => {
@@ -115,23 +140,24 @@ export const chunkDialect = (options: {
   return {
     shared: false,
     start: begin,
-    chunk: (_generation, _upto, content) => append(content),
+    chunk: (_generation, _upto, content, done) => take(content) + (done ? settle() : ""),
     replace: (_generation, _upto, content) => {
-      if (content.startsWith(text)) return append(content.slice(text.length));
-      return append(`${text === "" ? "" : "\n\n"}${content}`);
+      same = { sent: text, upto: 0 };
+      return take(content);
     },
     attachment: (attachment) => append(linkTo(attachment, origin)),
     activity: () => "",
     end: (turn: Ended, lang) => {
+      const rest = settle();
       options.sent(text);
       const { error } = turn.ended!;
-      if (error) return line(turnError(error, lang).body);
+      if (error) return rest + line(turnError(error, lang).body);
       const first = head === "" ? begin(turn) : "";
       const usage =
         includeUsage && turn.usage
           ? `data: ${head},"choices":[],"usage":${JSON.stringify(usageOf(turn.usage))}}\n\n`
           : "";
-      return `${first}${chunk({}, "stop")}${usage}data: [DONE]\n\n`;
+      return `${first}${rest}${chunk({}, "stop")}${usage}data: [DONE]\n\n`;
     },
   };
 };
