@@ -252,6 +252,29 @@ describe("one chat of a client is one conversation", () => {
     expect((await other!).status).toBe(404);
   });
 
+  test("words of the client are not taken for the message that a picture came with in the conversation it named", async () => {
+    rig.act = (chat, bot) => void bot.end(chat, "Nice.");
+    for (const words of ["", "Tell"]) {
+      const content = [
+        { type: "text" as const, text: words },
+        { type: "image_url" as const, image_url: { url: PIXEL } },
+      ];
+      await rig.client.chat.completions.create({ model: "history", messages: [{ role: "user", content }] });
+      const headers = { "X-Nexus-Conversation": rig.asked.at(-1)!.conversationId! };
+      const messages: Message[] = [
+        { role: "user", content: "Tell me about Paris" },
+        { role: "assistant", content: "It is in France." },
+        { role: "user", content: "And Rome?" },
+      ];
+      await rig.client.chat.completions.create({ model: "history", messages }, { headers });
+      expect(rig.asked.at(-1)!.conversationId).toBe(headers["X-Nexus-Conversation"]);
+      expect(rig.asked.at(-1)!.history).toEqual([
+        { role: "user", content: "Tell me about Paris" },
+        { role: "assistant", content: "It is in France." },
+      ]);
+    }
+  });
+
   test("files of a past that is new to the gateway come with the question", async () => {
     const messages: Message[] = [look, { role: "assistant", content: "never said" }, { role: "user", content: "and?" }];
     await rig.client.chat.completions.create({ model: "memory", messages });
@@ -259,5 +282,13 @@ describe("one chat of a client is one conversation", () => {
     expect(rig.asked[0]!.image).toBe(PIXEL);
     await rig.client.chat.completions.create({ model: "writers", messages });
     expect(rig.asked[1]!.attachments).toMatchObject([shown]);
+    // And stay with it, though the client says that they were elsewhere.
+    const later: Message[] = [
+      ...messages,
+      { role: "assistant", content: "echo: and?" },
+      { role: "user", content: "so?" },
+    ];
+    await rig.client.chat.completions.create({ model: "writers", messages: later });
+    expect(rig.asked[2]!.history![2]).toMatchObject({ content: "and?", attachments: [shown] });
   });
 });

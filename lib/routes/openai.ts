@@ -12,7 +12,7 @@ import { type Completion, readCompletion, type Said } from "../openai/request.ts
 import { createThreads, questionText, type Found } from "../openai/threads.ts";
 import { Reject } from "../protocol.ts";
 import { allows, whenEnded, type Turn } from "../turn.ts";
-import { decodeImage } from "../turns/ask.ts";
+import { decodeImage, withMark } from "../turns/ask.ts";
 import type { Ask } from "../turns/starts.ts";
 import { checkSends, onlyBots } from "./chat.ts";
 
@@ -26,7 +26,7 @@ const EARLIER_FILES = 20;
 
 const toContext = ({ role, text, files }: Said): Context[number] => ({
   role,
-  content: files.length === 0 ? text : `${text}${text === "" ? "" : "\n"}[${files.length} × file]`,
+  content: withMark(text, files.length),
 });
 
 const filesIn = (messages: readonly Said[]): Said["files"] => messages.flatMap(({ files }) => files);

@@ -72,16 +72,24 @@ const foldName = (name: string): string =>
 
 type History = NonNullable<ChatFrame["history"]>;
 
+/** What a caller said, and how many files with it. */
+export const withMark = (text: string, files: number): string =>
+  files === 0 ? text : `${text}${text === "" ? "" : "\n"}[${files} × file]`;
+
+/** Nothing but the words of a stored message, with such a mark or without: else they are another message's. */
+const isSame = (told: string, stored: string): boolean =>
+  told !== "" && [told, told.replace(/(?:^|\n)\[\d+ × file\]$/, "")].some((words) => words.trim() === stored.trim());
+
 /**
  * What a caller said came before, with the files that are stored with the same messages: both are walked from the newest
- * on, as long as they take turns in the same way. A caller writes "[n × file]" where files were.
+ * on, as long as they take turns in the same way.
  */
 const withFiles = (told: History, stored: History): History => {
   const out = [...told];
   for (let i = 1; i <= Math.min(told.length, stored.length); i++) {
     const [one, same] = [told[told.length - i]!, stored[stored.length - i]!];
     if (one.role !== same.role) break;
-    if (same.attachments && one.content.startsWith(same.content.trim()))
+    if (same.attachments && isSame(one.content, same.content))
       out[told.length - i] = { ...one, content: same.content, attachments: same.attachments };
   }
   return out;
