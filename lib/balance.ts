@@ -21,6 +21,8 @@ export type Wanted = {
   pool?: string;
   /** This bot, if it can; else anyone of the pool. */
   sticky?: string;
+  /** The caller named the pool: a sticky bot counts only in it. */
+  poolOnly?: boolean;
 };
 
 export type Choice<C> = { connection: C } | { none: "offline" | "full" };
@@ -33,7 +35,8 @@ const better = (a: Candidate, b: Candidate): boolean => {
 
 /**
  * The candidate with the lowest inFlight / weight under its maxConcurrency, ties by longest idle. A sticky bot wins while
- * it is online, even when it is full (the turn then waits for it): a conversation stays with who knows it.
+ * it is online, even when it is full (the turn then waits for it): a conversation stays with who knows it, outside of the
+ * pool too unless the caller named that.
  * "full": somebody suitable is online but has no room. `allowed` tells whom the person may use.
  */
 export const choose = <C extends Candidate>(
@@ -48,7 +51,7 @@ export const choose = <C extends Candidate>(
   for (const one of connections) {
     if (one.draining || !allowed(one)) continue;
     if (wanted.bot !== undefined ? one.botId !== wanted.bot : !one.pools.includes(wanted.pool ?? "default")) {
-      if (wanted.bot !== undefined || one.botId !== wanted.sticky) continue;
+      if (wanted.bot !== undefined || wanted.poolOnly || one.botId !== wanted.sticky) continue;
     }
     online = true;
     const sticky = one.botId === wanted.sticky;

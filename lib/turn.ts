@@ -17,6 +17,8 @@ export type Wanted = {
   /** The person named the bot: no failover to another one. */
   target: string | undefined;
   pool: string;
+  /** The caller named the pool: nobody else may answer. */
+  poolOnly: boolean;
   /** Answered last in this conversation: waited for while it is online. */
   sticky: string | undefined;
   /** Bots the caller may use, where that is less than what the user may (API keys). */

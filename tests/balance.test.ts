@@ -87,6 +87,12 @@ describe("the choice", () => {
     expect(pick(all, { sticky: "b" })).toBe("b");
   });
 
+  test("a conversation's bot counts only inside of a pool that the caller named", () => {
+    const all = [candidate("a", { pools: ["vip"] }), candidate("b", { pools: ["vip"], inFlight: 5 }), candidate("c")];
+    expect(pick(all, { pool: "vip", poolOnly: true, sticky: "b" })).toBe("b");
+    expect(pick(all, { pool: "vip", poolOnly: true, sticky: "c" })).toBe("a");
+  });
+
   test("a conversation waits for its bot while that is full, and moves on when it is gone", () => {
     const full = candidate("b", { inFlight: 1, maxConcurrency: 1 });
     expect(pick([candidate("a"), full], { sticky: "b" })).toBe("full");

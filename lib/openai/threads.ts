@@ -3,8 +3,9 @@
  *
  * Clients of this API send everything each time and name no conversation, so it is found by digest: each question is stored
  * with a digest of its caller and all messages up to it; the answer after it is compared itself. What must stay true: callers
- * (a key and its `user`) never share a conversation; a conversation that went on elsewhere is not the one meant; it works the
- * same after a restart. A client that drops its oldest messages is found again by its last exchange.
+ * (a key and its `user`) never share a conversation; one with another bot than the one asked, or with none of the pool asked,
+ * is not the one meant, nor is one that went on elsewhere; it works the same after a restart. A client that drops its oldest
+ * messages is found again by its last exchange.
  */
 import type { Store } from "../store.ts";
 import type { MessageRow } from "../store/rows.ts";
@@ -21,6 +22,9 @@ export type Found = {
   /** Digest of the system prompt that the conversation last had. */
   system: string;
 };
+
+/** Is this a conversation with the bot that is asked, or with one of the pool? */
+export type Belongs = (row: Pick<ThreadRow, "bot" | "target" | "pool">) => boolean;
 
 const sha = (): Bun.CryptoHasher => new Bun.CryptoHasher("sha256");
 
@@ -104,18 +108,18 @@ export const createThreads = (store: Store, now: () => number) => {
     return true;
   };
 
-  const firstOf = (rows: ThreadRow[], answer: Said): Found | undefined => {
+  const firstOf = (rows: ThreadRow[], answer: Said, belongs: Belongs): Found | undefined => {
     for (const row of rows) {
-      const end = isAnswer(row, answer) ? endsWith(row) : undefined;
+      const end = belongs(row) && isAnswer(row, answer) ? endsWith(row) : undefined;
       if (end) return { ...end, system: row.system };
     }
     return undefined;
   };
 
   /** The same request once more, after it failed or was cut off. */
-  const again = (owner: string, all: readonly Said[]): Found | undefined => {
+  const again = (owner: string, all: readonly Said[], belongs: Belongs): Found | undefined => {
     for (const row of store.threads.byWhole(digestOf(owner, all))) {
-      if (row.leaf !== row.turn || claimed.has(row.conversation)) continue;
+      if (!belongs(row) || row.leaf !== row.turn || claimed.has(row.conversation)) continue;
       const last = stopped(row.turn);
       if (last && last.at > now() - RETRY_MS)
         return { conversation: row.conversation, replaces: last.question, system: row.system };
@@ -125,18 +129,19 @@ export const createThreads = (store: Store, now: () => number) => {
 
   return {
     /** `owner`: the key (or person) and the request's `user`. */
-    find: (owner: string, { earlier, asked }: Completion): Found | undefined => {
-      const same = again(owner, [...earlier, ...asked]);
+    find: (owner: string, { earlier, asked }: Completion, belongs: Belongs): Found | undefined => {
+      const same = again(owner, [...earlier, ...asked], belongs);
       const answer = earlier.at(-1);
       if (same || !answer) return same;
       const before = earlier.slice(0, -1);
-      const whole = firstOf(store.threads.byWhole(digestOf(owner, before)), answer);
+      const whole = firstOf(store.threads.byWhole(digestOf(owner, before)), answer, belongs);
       if (whole) return whole;
       const tail = tailOf(owner, before);
       if (tail === null) return undefined;
       return firstOf(
         store.threads.byTail(tail).filter((row) => agrees(row, before)),
         answer,
+        belongs,
       );
     },
 

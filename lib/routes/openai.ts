@@ -9,7 +9,7 @@ import type { Call, Route } from "../http.ts";
 import { decodeId, encodeId } from "../ids.ts";
 import { answerText, chunkDialect, openAiError, turnError, wholeAnswer } from "../openai/answer.ts";
 import { type Completion, readCompletion, type Said } from "../openai/request.ts";
-import { createThreads, questionText, type Found } from "../openai/threads.ts";
+import { createThreads, questionText, type Belongs, type Found } from "../openai/threads.ts";
 import { Reject } from "../protocol.ts";
 import { allows, whenEnded, type Turn } from "../turn.ts";
 import { decodeImage, withMark } from "../turns/ask.ts";
@@ -71,6 +71,16 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     });
   };
 
+  /** Who did not hear what was said must not be asked as if, and who is in no such pool must not be asked at all. */
+  const belongsTo = ({ target, pool = "" }: Pick<Ask, "target" | "pool">): Belongs => {
+    if (target !== undefined) return ({ bot }) => bot === target;
+    const members = new Set<string | null>();
+    for (const { botId, pools } of bots.connections()) if (pools.includes(pool)) members.add(botId);
+    // Which pools a bot is in is known only while it is online; of one that is away, which pool was asked.
+    const isAway = (bot: string | null): boolean => bot === null || !bots.isOnline(bot);
+    return (row) => members.has(row.bot) || (isAway(row.bot) && row.target === null && row.pool === pool);
+  };
+
   const keepFiles = async (user: string, files: Said["files"]): Promise<number[]> => {
     const ids: number[] = [];
     for (const { data, name } of files) {
@@ -85,10 +95,15 @@ export const openAiRoutes = (gate: Gate): Route[] => {
   };
 
   /** The conversation the caller named, the one that has these messages, or none. */
-  const conversationOf = (call: Call, owner: string, asked: Completion): Partial<Found> & { empty: boolean } => {
+  const conversationOf = (
+    call: Call,
+    owner: string,
+    asked: Completion,
+    belongs: Belongs,
+  ): Partial<Found> & { empty: boolean } => {
     const named = call.request.headers.get("x-nexus-conversation");
     if (!named) {
-      const found = threads.find(owner, asked);
+      const found = threads.find(owner, asked, belongs);
       return { ...found, empty: !found };
     }
     const row = store.conversations.find(call.caller.user, decodeId(named));
@@ -103,7 +118,7 @@ export const openAiRoutes = (gate: Gate): Route[] => {
     checkSends(gate, user);
     const files = await keepFiles(user, filesIn(asked.asked));
     const owner = JSON.stringify([key ? encodeId(key.row.id) : "", user, asked.user]);
-    const { conversation, replaces, system, empty } = conversationOf(call, owner, asked);
+    const { conversation, replaces, system, empty } = conversationOf(call, owner, asked, belongsTo(to));
     const release = conversation === undefined ? () => {} : threads.claim(conversation);
     const keys = threads.keys(owner, asked);
     const prompt: Context = asked.system.trim() === "" ? [] : [{ role: "system", content: asked.system }];

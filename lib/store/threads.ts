@@ -21,13 +21,17 @@ export type ThreadRow = {
   said: string | null;
   conversation: number;
   leaf: number | null;
+  /** Whose the conversation is, and who was asked: a bot, or (target null) a pool. */
+  bot: string | null;
+  target: string | null;
+  pool: string;
 };
 
 /** Chats that begin alike ("hello") share a digest; the newest of them are enough to look at. */
 const MOST = 100;
 
 export const createThreadStore = ({ db, write }: StoreBase) => {
-  const select = `SELECT th.turn, t.question, th.system, th.said, t.conversation, c.leaf FROM threads th
+  const select = `SELECT th.turn, t.question, th.system, th.said, t.conversation, c.leaf, c.bot, t.target, t.pool FROM threads th
     JOIN turns t ON t.id = th.turn JOIN conversations c ON c.id = t.conversation
     WHERE c.deleted_at IS NULL AND`;
   const newest = `ORDER BY th.turn DESC LIMIT ${MOST}`;

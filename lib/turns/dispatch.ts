@@ -45,10 +45,10 @@ export const createDispatch = (
     turn: Pick<Turn, "user" | "wanted"> & { refusedBy?: ReadonlySet<string> | undefined },
     except?: Connection,
   ): Choice<Connection> => {
-    const { target, pool, sticky } = turn.wanted;
+    const { target, pool, poolOnly, sticky } = turn.wanted;
     return choose(
       bots().connections(),
-      { ...(target !== undefined && { bot: target }), pool, ...(sticky !== undefined && { sticky }) },
+      { ...(target !== undefined && { bot: target }), pool, poolOnly, ...(sticky !== undefined && { sticky }) },
       (one) => one !== except && !turn.refusedBy?.has(one.key) && mayTake(turn, one),
     );
   };

@@ -32,6 +32,8 @@ export const recoverTurns = (
       {
         target: row.target ?? undefined,
         pool: row.pool,
+        // Over /v1 whoever names no bot has named a pool.
+        poolOnly: row.source === "openai",
         sticky: (row.proto === 0 ? stickyOf(row.conversation) : row.bot) ?? undefined,
         only: onlyOf(row),
       },

@@ -168,6 +168,7 @@ export const createStarts = (
     const wanted: Wanted = {
       target,
       pool: ask.pool ?? "default",
+      poolOnly: ask.pool !== undefined,
       sticky: conversation?.bot ?? undefined,
       only: ask.onlyBots,
     };
