@@ -38,6 +38,14 @@ describe("a program per message", () => {
     });
   });
 
+  test("gets the longest system prompt that the config allows, with all the history that has room beside it", async () => {
+    const system = "系".repeat(33_332);
+    await rig.start({ command: 'cat > /dev/null; printf %s "$NEXUS_TURN" | wc -c', system });
+    const conversationId = await rig.newConversation();
+    for (const question of ["一".repeat(30_000), "二".repeat(30_000), "three"])
+      expect(Number((await rig.ask(question, { conversationId })).body.content)).toBeGreaterThan(99_996);
+  });
+
   test("gets files by path, which are gone afterwards", async () => {
     await rig.start({ command: 'printf %s "$NEXUS_TURN"' });
     const { content } = (
@@ -133,6 +141,20 @@ describe("`models` in the config", () => {
     expect(faultsOf({ env: "NOT_SET" })).toEqual([
       "models[0].key: the environment variable NOT_SET is not set or empty",
     ]);
+  });
+
+  test("a program's system prompt that NEXUS_TURN cannot hold is refused, and a service's is not", () => {
+    const faultsOf = (entry: object): string[] => {
+      const parsed = parseConfig({ models: [{ id: "a", ...entry }] }, {}, () => "");
+      return parsed.ok ? [] : parsed.faults.map(({ path, say }) => `${path}: ${say.en}`);
+    };
+    const system = "系".repeat(50_000);
+    expect(faultsOf({ command: "cat", system })).toEqual([
+      expect.stringMatching(/^models\[0\]\.system: .* NEXUS_TURN, which cannot hold it: at most 100000 bytes/),
+    ]);
+    expect(faultsOf({ command: "cat", system: "\n".repeat(50_000) })).toHaveLength(1);
+    expect(faultsOf({ command: "cat", system: "系".repeat(33_332) })).toEqual([]);
+    expect(faultsOf({ openai: "https://example.com/v1", model: "m", system })).toEqual([]);
   });
 
   test("names every fault of an entry", async () => {

@@ -14,6 +14,9 @@ export const HISTORY_TOKENS = 16_000;
 /** Below the gateway's default turnTimeout of 300 s, so that the person is told what was silent. */
 export const MODEL_TIMEOUT_MS = 240_000;
 
+/** Of a program's system prompt, as JSON: it gets it in a variable of its environment, which holds 128 KiB with all the rest. */
+const COMMAND_SYSTEM_BYTES = 100_000;
+
 const KINDS = ["openai", "anthropic", "command", "echo"] as const;
 export type ModelKind = (typeof KINDS)[number];
 
@@ -99,6 +102,14 @@ export const modelShape = (env: Env, readFile: ReadFile): Shape<ModelEntry> => {
       fault(faults, path, `应恰好有 ${KINDS.join("、")} 之一`, `exactly one of ${KINDS.join(", ")}`);
     if ((entry.openai !== undefined || entry.anthropic !== undefined) && entry.model === undefined)
       fault(faults, path ? `${path}.model` : "model", "缺少模型的名字", "the name of the model is missing");
+    // Cut short it would say something else.
+    if (entry.command !== undefined && Buffer.byteLength(JSON.stringify(entry.system ?? "")) > COMMAND_SYSTEM_BYTES)
+      fault(
+        faults,
+        path ? `${path}.system` : "system",
+        `程序从环境变量 NEXUS_TURN 得到它，那里放不下：至多 ${COMMAND_SYSTEM_BYTES} 字节（UTF-8，JSON）；请写进文件，让程序自己读`,
+        `a program gets it in the environment variable NEXUS_TURN, which cannot hold it: at most ${COMMAND_SYSTEM_BYTES} bytes (UTF-8, as JSON); put it into a file that the program reads`,
+      );
     return entry;
   };
 };

@@ -15,7 +15,7 @@ import { ModelError } from "./upstream.ts";
 const GRACE_MS = 2_000;
 /** A child that keeps the output open after the program ended is not waited for longer. */
 const AFTER_MS = 1_000;
-/** One variable of the environment holds at most 128 KiB on Linux. */
+/** One variable of the environment holds at most 128 KiB on Linux. The system prompt is bounded where the entry is read. */
 const CONTEXT_BYTES = 100_000;
 
 export type CommandOptions = {
