@@ -295,6 +295,14 @@ describe("Anthropic's Messages API", () => {
     expect(page.body.messages.at(-1)!.usage).toEqual({ prompt_tokens: 9, completion_tokens: 3 });
   });
 
+  test("may send events that are no objects", async () => {
+    const fake = await service("anthropic", [
+      () => pieces([anthropic.start(1), "data: null\n\n", anthropic.text("fine"), "data: 1\n\n", anthropic.end(1)]),
+    ]);
+    expect((await rig.ask("hello")).body.content).toBe("fine");
+    expect(fake.asked).toHaveLength(1);
+  });
+
   test("that is overloaded is asked again; half way it is a failure; cut off too", async () => {
     const fake = await service("anthropic", [
       () => refusal(529, { type: "overloaded_error", message: "Overloaded" }),

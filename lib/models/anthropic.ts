@@ -53,7 +53,8 @@ export const askAnthropic = async (asking: Asking): Promise<Usage | undefined> =
   let spoke = false;
   let reason: string | undefined;
   for await (const { data } of sseEvents(response.body, touch)) {
-    const event = parse(data) as Event;
+    const event = parse(data) as Event | null;
+    if (typeof event !== "object" || event === null) continue;
     if (event.type === "error") throw streamError(event, key);
     if (event.type === "message_start") input = event.message?.usage?.input_tokens;
     if (event.type === "content_block_delta" && event.delta) {
