@@ -108,15 +108,30 @@ describe("a service in OpenAI's format", () => {
     expect((await rig.ask("3")).body.content).toBe("no stream");
   });
 
+  test("has answered once it said that it finished, though the line breaks or stays open after that", async () => {
+    await service("openai", [
+      () => pieces([openAi.text("broken"), openAi.finish(), 30], { cut: true }),
+      () => pieces([openAi.text("open"), openAi.finish(), 300, openAi.usage(1, 1), 20_000]),
+    ]);
+    expect((await rig.ask("1")).body.content).toBe("broken");
+    const [began, conversationId] = [performance.now(), await rig.newConversation()];
+    expect((await rig.ask("2", { conversationId })).body.content).toBe("open");
+    expect(performance.now() - began).toBeLessThan(10_000);
+    const page = await rig.call<{ messages: object[] }>("GET", `/api/conversations/${conversationId}/messages`);
+    expect(page.body.messages.at(-1)).toMatchObject({ state: "done", usage: { total_tokens: 2 } });
+  }, 15_000);
+
   test("that is cut off or fails half way keeps the text and says so", async () => {
     await service("openai", [
       () => pieces([openAi.text("half "), 30], { cut: true }),
       () => pieces([openAi.text("half ")]),
       () => pieces([openAi.text("half "), openAi.error(`broken, key ${KEY}`, "server_error")]),
       () => pieces([openAi.text("half "), "data: {not json\n\n"]),
+      () => pieces([openAi.text("half ", "")]),
+      () => pieces([openAi.text("half "), openAi.finish(), openAi.error("took it back", "")]),
     ]);
     const codes: string[] = [];
-    for (const question of ["a", "b", "c", "d"]) {
+    for (const question of ["a", "b", "c", "d", "e", "f"]) {
       const conversationId = await rig.newConversation();
       const answer = await rig.ask(question, { conversationId });
       expect(answer.status).toBe(502);
@@ -135,6 +150,8 @@ describe("a service in OpenAI's format", () => {
       "The model's answer was cut off half way",
       "The model's service failed half way: broken, key ***",
       "What the model's service sent cannot be read",
+      "The model's answer was cut off half way",
+      "The model's service failed half way: took it back",
     ]);
   });
 

@@ -2,7 +2,7 @@
  * A model behind OpenAI's chat completions, asked once: the request, and its stream read into text.
  *
  * Takes what the many services of this format do differently: no stream at all, no [DONE], usage or not, reasoning beside
- * the text. An answer counts as whole when a finish reason or [DONE] came.
+ * the text. An answer counts as whole when a finish reason or [DONE] came, whatever becomes of the line after that.
  */
 import type { Usage } from "../protocol.ts";
 import type { Prompt, Spoken } from "./prompt.ts";
@@ -88,10 +88,12 @@ const createReading = ({ say, think, key }: Asking) => {
       spoke = true;
       say(text);
     }
-    if (typeof choice.finish_reason === "string") finish = choice.finish_reason;
+    // Some services send an empty one with every piece, where others send null.
+    if (typeof choice.finish_reason === "string" && choice.finish_reason !== "") finish = choice.finish_reason;
   };
   return {
     take,
+    isFinished: (): boolean => finish !== undefined,
     end: (done: boolean): Usage | undefined => {
       if (!done && finish === undefined) throw cutOff();
       if (finish === "content_filter" && !spoke) throw filtered();
@@ -100,6 +102,9 @@ const createReading = ({ say, think, key }: Asking) => {
     },
   };
 };
+
+/** After the finish reason only the usage and [DONE] are to come, at once: whoever reads the answer waits for them. */
+const REST_MS = 2_000;
 
 /** Fields that not every service of this format knows: left out when it says so. */
 const EXTRAS = ["stream_options", "user"] as const;
@@ -133,18 +138,23 @@ const send = async (asking: Asking, body: Json): Promise<Response> => {
 /** Resolves when the answer is whole. Throws ModelError, or what the signal made fetch throw. */
 export const askOpenAi = async (asking: Asking): Promise<Usage | undefined> => {
   const { model, prompt, maxTokens, options, user, touch } = asking;
-  const response = await send(asking, {
-    model,
-    messages: [
-      ...(prompt.system === "" ? [] : [{ role: "system", content: prompt.system }]),
-      ...prompt.messages.map((one) => ({ role: one.role, content: contentOf(one) })),
-    ],
-    stream: true,
-    stream_options: { include_usage: true },
-    ...(maxTokens !== undefined && { max_tokens: maxTokens }),
-    ...(user !== undefined && { user }),
-    ...options,
-  });
+  const rest = new AbortController();
+  const signal = AbortSignal.any([asking.signal, rest.signal]);
+  const response = await send(
+    { ...asking, signal },
+    {
+      model,
+      messages: [
+        ...(prompt.system === "" ? [] : [{ role: "system", content: prompt.system }]),
+        ...prompt.messages.map((one) => ({ role: one.role, content: contentOf(one) })),
+      ],
+      stream: true,
+      stream_options: { include_usage: true },
+      ...(maxTokens !== undefined && { max_tokens: maxTokens }),
+      ...(user !== undefined && { user }),
+      ...options,
+    },
+  );
   touch();
   const reading = createReading(asking);
   if (response.headers.get("content-type")?.includes("application/json")) {
@@ -152,9 +162,19 @@ export const askOpenAi = async (asking: Asking): Promise<Usage | undefined> => {
     return reading.end(true);
   }
   if (!response.body) throw cutOff();
-  for await (const { data } of sseEvents(response.body, touch)) {
-    if (data.trim() === "[DONE]") return reading.end(true);
-    reading.take(parse(data));
+  let timer: Timer | undefined;
+  try {
+    for await (const { data } of sseEvents(response.body, touch)) {
+      if (data.trim() === "[DONE]") return reading.end(true);
+      reading.take(parse(data));
+      clearTimeout(timer);
+      if (reading.isFinished()) timer = setTimeout(() => rest.abort(), REST_MS);
+    }
+  } catch (error) {
+    // A line that breaks after the finish takes nothing away; what a service says of itself counts even then.
+    if (error instanceof ModelError || !reading.isFinished()) throw error;
+  } finally {
+    clearTimeout(timer);
   }
   return reading.end(false);
 };

@@ -30,7 +30,8 @@ const data = (value: unknown): string => `data: ${JSON.stringify(value)}\n\n`;
 
 /** Chunks of OpenAI's stream. */
 export const openAi = {
-  text: (content: string): string => data({ choices: [{ index: 0, delta: { content }, finish_reason: null }] }),
+  text: (content: string, finish_reason: string | null = null): string =>
+    data({ choices: [{ index: 0, delta: { content }, finish_reason }] }),
   finish: (reason = "stop"): string => data({ choices: [{ index: 0, delta: {}, finish_reason: reason }] }),
   usage: (prompt_tokens: number, completion_tokens: number): string =>
     data({ choices: [], usage: { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens } }),
