@@ -4,7 +4,7 @@ import { Database } from "bun:sqlite";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { UserEvent } from "../lib/protocol.ts";
-import { api, BOT_TOKEN, PASSWORD, startGateway, tempDir, testConfig, v1Bot, v2Bot } from "./harness.ts";
+import { api, BOT_TOKEN, PASSWORD, startGateway, tempDir, testConfig, v1Bot, v2Bot, until } from "./harness.ts";
 import { person, type Person } from "./harness/person.ts";
 import { readSse } from "./harness/sse.ts";
 
@@ -291,6 +291,7 @@ describe("a cookie (S3)", () => {
     const foreign = { Origin: "https://evil.example" };
     const body = '{"title":"from a page"}';
     const path = "/api/conversations";
+    await until(() => gateway.gateway.gate.turns.count() === 0, 2000, "the answers of the tests before to be stored");
     const before = gateway.gateway.gate.store.rev();
     const refused: Record<string, string>[] = [
       { ...json, ...foreign },

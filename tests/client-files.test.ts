@@ -235,7 +235,7 @@ test("a bot that answers while the gateway is away keeps one frame's worth, not 
       await wasCut;
       for (let i = 0; i < 50; i++) {
         turn.write(`${i} `);
-        await Bun.sleep(1);
+        if (i % 10 === 0) await Bun.sleep(1); // over before it is back, also on a busy machine
       }
     },
   });
