@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { openStore } from "../../lib/store.ts";
+import { freePort } from "../harness/wait.ts";
 
 export type Peer = {
   name: string;
@@ -57,13 +58,6 @@ const login = async (port: number): Promise<string> => {
     body: JSON.stringify({ username: "admin", password: PASSWORD }),
   });
   return ((await response.json()) as { token: string }).token;
-};
-
-const freePort = (): number => {
-  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
-  const { port } = server;
-  server.stop(true);
-  return port!;
 };
 
 const stopper = (child: Bun.Subprocess, folder?: string) => async (): Promise<void> => {

@@ -43,10 +43,18 @@ export const tempDir = async (name = "test"): Promise<{ path: string; remove: ()
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
 };
 
-/** A port that was free a moment ago, for programs that cannot report the one they were given. */
+/**
+ * A port that is free, for programs that cannot report the one they were given. From below those that the system gives to whoever
+ * asks for any: one of these may be somebody else's by the time the program listens.
+ */
 export const freePort = (): number => {
-  const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const port = probe.port;
-  probe.stop(true);
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    try {
+      Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } }).stop(true);
+      return port;
+    } catch {
+      // in use
+    }
+  }
 };
