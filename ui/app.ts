@@ -10,6 +10,7 @@ import { createBar } from "./bar.ts";
 import { createComposer } from "./composer.ts";
 import { createCopy } from "./copy.ts";
 import { byId, h, setText } from "./dom.ts";
+import { createDrawer } from "./drawer.ts";
 import { createEvents } from "./events.ts";
 import { createI18n } from "./i18n.ts";
 import { createKeep } from "./keep.ts";
@@ -122,11 +123,11 @@ const start = async (): Promise<void> => {
   await pause();
   const notify = createNotify(page);
   const sidebar = createSidebar(page, {
-    chosen: () => setDrawer(false),
+    chosen: () => drawer.close(),
     settings: () => void preferences.openSettings(),
   });
   const bar = createBar(page, {
-    menu: () => setDrawer(true),
+    menu: () => drawer.open(),
     pickBot: (id) => composer.pick(id),
     actions: (button) => {
       const conversation = state.current ? state.conversations.get(state.current) : undefined;
@@ -134,7 +135,6 @@ const start = async (): Promise<void> => {
       sidebar.menuFor(conversation, button, takeAway(page, conversation, transcript));
     },
   });
-  const scrim = h("button.scrim", { type: "button", tabindex: -1, hidden: true });
   const chat = h("main.chat", {}, bar.element, composer.element);
 
   await pause();
@@ -150,18 +150,7 @@ const start = async (): Promise<void> => {
     setLang: (lang) => preferences.setLang(lang),
   });
 
-  // ── drawer of the phone ──
-  let drawerOpen = false;
-  function setDrawer(on: boolean): void {
-    if (drawerOpen === on) return;
-    drawerOpen = on;
-    root.classList.toggle("drawer", on);
-    scrim.hidden = !on;
-    chat.inert = on && matchMedia("(max-width: 760px)").matches;
-    bar.element.querySelector("[aria-controls=sidebar]")?.setAttribute("aria-expanded", String(on));
-    (on ? sidebar : bar).element.querySelector<HTMLElement>("button")?.focus({ preventScroll: true });
-  }
-  scrim.addEventListener("click", () => setDrawer(false));
+  const drawer = createDrawer(sidebar.element, bar.element, chat);
 
   // ── conversations ──
   const load = createLoad(page, () => transcript.atEnd());
@@ -274,18 +263,18 @@ const start = async (): Promise<void> => {
   // ── settings ──
   const preferences = createPreferences(page, {
     notify,
-    opening: () => setDrawer(false),
+    opening: () => drawer.close(),
     admin: () => void admin.open("overview"),
     texts: () => showTexts(),
   });
-  const admin = createAdminDoor(page, { addressOf: () => address.of(state.current), opening: () => setDrawer(false) });
+  const admin = createAdminDoor(page, { addressOf: () => address.of(state.current), opening: () => drawer.close() });
 
   /** Texts of everything around the conversation; with `all`, of the conversation too. */
   function showTexts(all = true): void {
     if (root.dataset.view === "login") login.texts();
     sidebar.show();
     bar.show();
-    scrim.setAttribute("aria-label", t("closeMenu"));
+    drawer.scrim.setAttribute("aria-label", t("closeMenu"));
     if (!all) return;
     composer.show();
     transcript.show();
@@ -308,7 +297,7 @@ const start = async (): Promise<void> => {
   listenForShortcuts({
     signedOut: () => state.session === "out",
     search: () => {
-      setDrawer(matchMedia("(max-width: 760px)").matches);
+      drawer.open();
       sidebar.focusSearch();
     },
     fresh: () => {
@@ -317,7 +306,7 @@ const start = async (): Promise<void> => {
     },
     escape: () => {
       if (sidebar.escape()) composer.focus();
-      else if (drawerOpen) setDrawer(false);
+      else if (drawer.isOpen()) drawer.close();
       else return composer.escape();
       return true;
     },
@@ -342,7 +331,7 @@ const start = async (): Promise<void> => {
   if (root.dataset.view === "chat") open(address.current());
   else state.session = "out";
   await pause();
-  chat.before(sidebar.element, scrim);
+  chat.before(sidebar.element, drawer.scrim);
   await pause();
   preferences.follow();
 };

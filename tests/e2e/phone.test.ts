@@ -50,6 +50,19 @@ describe("a phone with its keyboard open", () => {
   });
 });
 
+test("turned on its side with the list open, the phone shows list and chat, and nothing covers either", async () => {
+  const { page } = await stage.open(PHONE);
+  await page.tap(".menu-button");
+  await page.waitForSelector(".drawer .sidebar");
+  await page.setViewportSize({ width: 844, height: 390 });
+  await page.waitForSelector(".scrim", { state: "hidden", timeout: 3000 });
+  await page.tap("#composer");
+  await page.keyboard.type("写得进去");
+  expect(await page.inputValue("#composer")).toBe("写得进去");
+  expect(await page.isVisible(".sidebar")).toBe(true);
+  await page.context().close();
+});
+
 describe("budgets", () => {
   test("the first load, its headers, and the time to use it on a slow phone", async () => {
     const { context, watch } = await stage.open(PHONE);
