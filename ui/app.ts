@@ -22,6 +22,7 @@ import { cleanName, type Page } from "./page.ts";
 import { createPreferences } from "./preferences.ts";
 import { listenForShortcuts } from "./shortcuts.ts";
 import { createSidebar } from "./sidebar.ts";
+import { createSignOut } from "./sign-out.ts";
 import { createState } from "./state.ts";
 import { createTabs } from "./tabs.ts";
 import { takeAway } from "./take-away.ts";
@@ -41,6 +42,7 @@ const start = async (): Promise<void> => {
   const state = createState();
   const api = createApi(keep, i18n.lang, () => t("networkError"));
   const toast = createToast();
+  const signOut = createSignOut({ api, toast, t });
 
   // ── where we are ──
   const address = createAddress(api.standalone);
@@ -85,8 +87,8 @@ const start = async (): Promise<void> => {
       }
       open(id, options.message);
     },
-    signOut: () => {
-      api.call("POST", "/api/logout", {}).catch(() => {});
+    signOut: async () => {
+      if (!(await signOut.end())) return;
       events.stop();
       api.setToken(undefined);
       forget();
@@ -217,6 +219,7 @@ const start = async (): Promise<void> => {
   });
 
   api.onUnauthorized(() => {
+    if (signOut.ending()) return;
     events.stop();
     if (state.user) {
       if (state.session === "expired") return;

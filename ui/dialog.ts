@@ -4,7 +4,7 @@ import { icon } from "./icons.ts";
 
 export type Dialog = { element: HTMLDialogElement; close: () => void };
 
-/** Opens a dialog; `locked`: it cannot be dismissed. The element leaves the page when it closes. */
+/** Opens a dialog; `locked`: only the returned `close` closes it. The element leaves the page when it closes. */
 export const openDialog = (
   options: { title: string; closeLabel: string; name: string; locked?: boolean; onClose?: () => void },
   ...children: Child[]
@@ -26,11 +26,23 @@ export const openDialog = (
   element.addEventListener("click", (event) => {
     if (event.target === element && pressedOutside && !options.locked) element.close();
   });
+  let done = false;
   element.addEventListener("close", () => {
+    // A browser lets nobody be locked in: Escape pressed again and again closes whatever `cancel` says.
+    if (options.locked && !done) {
+      element.showModal();
+      return;
+    }
     element.remove();
     options.onClose?.();
   });
   document.body.append(element);
   element.showModal();
-  return { element, close: () => element.open && element.close() };
+  return {
+    element,
+    close: () => {
+      done = true;
+      if (element.open) element.close();
+    },
+  };
 };

@@ -109,6 +109,7 @@ export const createLogin = (
       autocomplete: "current-password",
       required: true,
       maxlength: 1024,
+      autofocus: true,
     });
     const hidden = h("input", {
       name: "username",
@@ -150,7 +151,6 @@ export const createLogin = (
       },
       retry,
     );
-    field.focus();
   };
 
   const texts = (): void => {

@@ -50,6 +50,7 @@ export const EN: Record<keyof typeof ZH, string> = {
   newPassword: "New password (at least 8 characters)",
   passwordChanged: "Password changed; other sign-ins ended",
   signOut: "Sign out",
+  signOutFailed: "You are still signed in: {reason}. Try again later",
   botsOnline: "Bots online: {n}",
   botsNone: "No bots online",
   botsTitle: "Bots",

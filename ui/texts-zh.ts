@@ -48,6 +48,7 @@ export const ZH = {
   newPassword: "新密码（至少 8 个字符）",
   passwordChanged: "密码已修改，其他登录已退出",
   signOut: "退出登录",
+  signOutFailed: "还没有退出登录：{reason}。请稍后再试",
   botsOnline: "{n} 个机器人在线",
   botsNone: "没有机器人在线",
   botsTitle: "机器人",

@@ -5,6 +5,7 @@ import { buildPage } from "../../ui/build.ts";
 import {
   bot,
   DESK,
+  drawn,
   finished,
   gateway,
   openPage,
@@ -120,6 +121,45 @@ describe("a session that ends in the middle", () => {
     await finished(page, 2);
     expect(await page.locator(".msg.user").count()).toBe(2);
     expect(await textOf(page, ".messages")).toContain("还没发的草稿");
+    await context.close();
+  });
+
+  test("the dialog for it stays, with what was typed, however often Escape is pressed", async () => {
+    const { page, context } = await stage.open();
+    await context.clearCookies();
+    await send(page, "过期后写的");
+    await page.waitForSelector("#relogin[open]");
+    await page.keyboard.type(PASSWORD);
+    for (let i = 0; i < 6; i++) {
+      await page.keyboard.press("Escape");
+      await drawn(page);
+    }
+    expect(await page.locator("#relogin[open]").count()).toBe(1);
+    await page.keyboard.press("Enter"); // the caret is still in the field
+    await waitFor(page, `!document.querySelector("#relogin")`);
+    await finished(page);
+    await context.close();
+  });
+
+  test("without a network nobody is signed out, nothing is forgotten, and it is said; a session that is over is no obstacle", async () => {
+    const { page, context } = await stage.open();
+    const signOut = async (before: () => Promise<void>): Promise<void> => {
+      await page.click(".gear");
+      await waitFor(page, `document.querySelector("#settings")?.textContent.includes("还没有密钥")`); // all of it is there
+      await before();
+      await page.click('#settings button:has-text("退出登录")');
+    };
+    await page.fill("#composer", "草稿");
+    await signOut(() => context.setOffline(true));
+    await waitFor(page, `document.querySelector(".toast")?.textContent.includes("还没有退出登录")`);
+    await context.setOffline(false);
+    expect(await page.isVisible("#login")).toBe(false);
+    await page.reload();
+    await page.waitForSelector('.status[data-link="online"]');
+    expect(await page.inputValue("#composer")).toBe("草稿");
+    await signOut(() => context.clearCookies());
+    await page.waitForSelector("#login:not([hidden])");
+    expect(await page.locator("#relogin").count()).toBe(0);
     await context.close();
   });
 
