@@ -126,6 +126,7 @@ const start = async (): Promise<void> => {
   const notify = createNotify(page);
   const sidebar = createSidebar(page, {
     chosen: () => drawer.close(),
+    wanted: () => drawer.open(),
     settings: () => void preferences.openSettings(),
   });
   const bar = createBar(page, {
@@ -233,6 +234,8 @@ const start = async (): Promise<void> => {
 
   // ── what others do with changes ──
   state.on("list", () => {
+    const id = state.current;
+    if (id !== undefined && state.conversations.has(id) && !state.threads.has(id)) void fetchThread(id); // it is back
     titles();
     markRead();
   });

@@ -69,7 +69,9 @@ export const createList = <T>(
     for (const [id, row] of rows) if (!next.has(id)) row.element.remove();
     let before: ChildNode | null = null;
     for (const row of [...next.values()].reverse()) {
-      if (row.element.parentNode !== parent || row.element.nextSibling !== before)
+      const { parentNode, nextSibling } = row.element;
+      // A row that is moved loses the focus: the others are moved around the one that has it.
+      if (parentNode !== parent || (nextSibling !== before && !row.element.contains(document.activeElement)))
         parent.insertBefore(row.element, before);
       before = row.element;
     }

@@ -3,6 +3,7 @@
  * Must stay true: a deletion can be undone for as long as the note shows; focus stays when the list changes under it.
  */
 import type { Conversation, SearchHit } from "../lib/protocol.ts";
+import type { ApiError } from "./api.ts";
 import { createList, h, setAttributes, setText } from "./dom.ts";
 import { picture } from "./files.ts";
 import { icon, logo } from "./icons.ts";
@@ -23,15 +24,25 @@ export type Sidebar = {
 };
 
 const UNDO_MS = 6000;
+/** For as long the gateway can take a deletion back. */
+const KEPT_MS = 10_000;
 const GROUPS = ["pinned", "today", "yesterday", "week", "month", "earlier"] as const;
+type Group = (typeof GROUPS)[number];
 
-export const createSidebar = (page: Page, on: { chosen: () => void; settings: () => void }): Sidebar => {
+/** `wanted`: something in the list is to be done, so it has to be seen. */
+export const createSidebar = (
+  page: Page,
+  on: { chosen: () => void; wanted: () => void; settings: () => void },
+): Sidebar => {
   const { state, t, api } = page;
   const fresh = h("button.new-chat", { type: "button" });
   const list = h("nav.conversations");
   const more = h("button.quiet.more", { type: "button", hidden: true });
   const gear = h("button.quiet.gear", { type: "button" });
-  const renaming = new Set<string>();
+  /** The group each one was in: it stays there until it has its name, because a row that is made again loses what was typed. */
+  const renaming = new Map<string, Group>();
+  const groupOf = (c: Conversation): Group =>
+    renaming.get(c.id) ?? (c.pinned ? "pinned" : ageGroup(c.updatedAt, Date.now()));
 
   const search = createSearch(page, {
     choose: (hit: SearchHit) => {
@@ -61,33 +72,44 @@ export const createSidebar = (page: Page, on: { chosen: () => void; settings: ()
     state.conversations.delete(conversation.id);
     state.emit("list");
     if (state.current === conversation.id) page.go(undefined);
-    const restore = (): void => {
-      state.gone.delete(conversation.id);
-      state.conversations.set(conversation.id, conversation);
+    const until = Date.now() + KEPT_MS;
+    const back = (row: Conversation): void => {
+      state.gone.delete(row.id);
+      state.putConversation(row);
       state.emit("list");
     };
-    api
-      .call("DELETE", `/api/conversations/${conversation.id}`)
-      .then(() =>
-        page.toast(
-          t("deleted", { title: conversation.title || t("untitled") }),
-          {
-            label: t("undo"),
-            run: () => {
-              restore();
-              api.call("POST", `/api/conversations/${conversation.id}/restore`).then(
-                () => page.go(conversation.id),
-                (error: Error) => page.toast(error.message),
-              );
-            },
-          },
-          UNDO_MS,
-        ),
-      )
-      .catch((error: Error) => {
-        restore();
+    const undo = (): void => {
+      state.gone.delete(conversation.id); // the answer may get lost where an event tells that it is back
+      api.call<Conversation>("POST", `/api/conversations/${conversation.id}/restore`).then(
+        (row) => {
+          back(row);
+          page.go(row.id);
+        },
+        (error: ApiError) => {
+          const left = until - Date.now();
+          const text = t("undoFailed", { reason: error.message });
+          if (error.code === "network" && left > 0) offer(text, left);
+          else page.toast(text);
+        },
+      );
+    };
+    const offer = (text: string, ms: number): void => page.toast(text, { label: t("undo"), run: undo }, ms);
+    api.call("DELETE", `/api/conversations/${conversation.id}`).then(
+      () => {
+        state.apply({ type: "conversation_deleted", id: conversation.id });
+        offer(t("deleted", { title: conversation.title || t("untitled") }), UNDO_MS);
+      },
+      (error: Error) => {
+        back(conversation);
         page.toast(error.message);
-      });
+      },
+    );
+  };
+  const rename = (conversation: Conversation): void => {
+    search.escape();
+    on.wanted();
+    renaming.set(conversation.id, groupOf(conversation));
+    draw();
   };
 
   const menuFor: Sidebar["menuFor"] = (conversation, button, extra) => {
@@ -101,10 +123,7 @@ export const createSidebar = (page: Page, on: { chosen: () => void; settings: ()
       {
         label: t("rename"),
         icon: "edit",
-        run: () => {
-          renaming.add(conversation.id);
-          draw();
-        },
+        run: () => rename(conversation),
       },
       ...extra,
       { label: t("delete"), icon: "trash", danger: true, run: () => remove(conversation) },
@@ -121,30 +140,33 @@ export const createSidebar = (page: Page, on: { chosen: () => void; settings: ()
       { type: "button", "aria-haspopup": "menu", "aria-expanded": "false" },
       icon("more"),
     );
-    const element = h("div.row", {}, link, menu);
+    const element = h("div.row", { "data-id": first.id }, link, menu);
     let input: HTMLInputElement | undefined;
 
-    const endRename = (save: boolean): void => {
+    /** `stay`: ended by a key, so the focus has nowhere else to be. */
+    const endRename = (save: boolean, stay: boolean): void => {
       if (!input) return;
       const next = input.value.trim();
       const field = input;
       input = undefined;
       renaming.delete(conversation.id);
       field.replaceWith(link);
-      if (save && next && next !== conversation.title) patch(conversation, { title: next.slice(0, 200) });
-      link.focus();
+      if (stay) link.focus();
+      const changed = next !== "" && next !== conversation.title && state.conversations.has(conversation.id);
+      if (save && changed) patch(conversation, { title: next.slice(0, 200) });
+      else draw();
     };
     const startRename = (): void => {
       input = h("input.rename", { value: conversation.title, "aria-label": t("renameLabel"), maxlength: 200 });
       input.addEventListener("keydown", (event) => {
         if (composing(event)) return;
-        if (event.key === "Enter") endRename(true);
-        else if (event.key === "Escape") endRename(false);
+        if (event.key === "Enter") endRename(true, true);
+        else if (event.key === "Escape") endRename(false, true);
         else return;
         event.preventDefault();
         event.stopPropagation();
       });
-      input.addEventListener("blur", () => endRename(true));
+      input.addEventListener("blur", () => endRename(true, false));
       link.replaceWith(input);
       input.focus();
       input.select();
@@ -156,10 +178,7 @@ export const createSidebar = (page: Page, on: { chosen: () => void; settings: ()
       page.go(conversation.id);
       on.chosen();
     });
-    link.addEventListener("dblclick", () => {
-      renaming.add(conversation.id);
-      draw();
-    });
+    link.addEventListener("dblclick", () => rename(conversation));
     menu.addEventListener("click", () => menuFor(conversation, menu, []));
 
     const update = (next: Conversation): void => {
@@ -181,9 +200,7 @@ export const createSidebar = (page: Page, on: { chosen: () => void; settings: ()
     return { element, update };
   };
 
-  const makeGroup = (
-    name: (typeof GROUPS)[number],
-  ): { element: HTMLElement; update: (rows: Conversation[]) => void } => {
+  const makeGroup = (name: Group): { element: HTMLElement; update: (rows: Conversation[]) => void } => {
     const heading = h("h2");
     const rows = h("div");
     const element = h("section.group", {}, heading, rows);
@@ -199,17 +216,25 @@ export const createSidebar = (page: Page, on: { chosen: () => void; settings: ()
   const groups = new Map(GROUPS.map((name) => [name, makeGroup(name)]));
   for (const group of groups.values()) list.append(group.element);
 
+  const rowsNow = (): HTMLElement[] => [...list.querySelectorAll<HTMLElement>(".row")];
+
   function draw(): void {
-    const now = Date.now();
+    const held = document.activeElement?.closest<HTMLElement>(".row");
+    const place = held ? rowsNow().indexOf(held) : -1;
     const sorted = [...state.conversations.values()].sort((a, b) => b.updatedAt - a.updatedAt);
     for (const name of GROUPS) {
-      const rows = sorted.filter((c) => (c.pinned ? "pinned" : ageGroup(c.updatedAt, now)) === name);
+      const rows = sorted.filter((c) => groupOf(c) === name);
       const group = groups.get(name)!;
       group.update(rows);
       group.element.hidden = rows.length === 0;
     }
     more.hidden = !state.listNext || list.hidden;
     setText(more, t("loadMore"));
+    if (!held || place < 0 || held.isConnected) return;
+    // It went, or to another group: the focus goes with it, or to what stands in its place.
+    const rows = rowsNow();
+    const row = rows.find((one) => one.dataset.id === held.dataset.id) ?? rows[place] ?? rows.at(-1);
+    (row?.querySelector("a") ?? fresh).focus();
   }
 
   more.addEventListener("click", () => {

@@ -98,9 +98,25 @@ export const createState = () => {
 
   const putConversation = (conversation: Conversation): void => {
     if (gone.has(conversation.id)) return;
+    // The deletion was undone: what it holds has to be asked for again.
+    if (threads.get(conversation.id)?.status === "missing") threads.delete(conversation.id);
     const old = conversations.get(conversation.id);
     if (old && old.updatedAt > conversation.updatedAt) return;
     conversations.set(conversation.id, conversation);
+  };
+
+  /** What was known of it goes too: it cannot be written to, and if it comes back it may hold something else. */
+  const dropConversation = (id: string): void => {
+    conversations.delete(id);
+    threads.delete(id);
+    if (self.current === id)
+      threads.set(id, { messages: new Map(), status: "missing", next: undefined, choice: new Map() });
+    // The gateway stops them and tells their end only when the deletion is undone; of their text a last piece may come yet.
+    for (const turn of [...turns.values()]) {
+      if (turn.conversationId !== id) continue;
+      turns.delete(turn.turnId);
+      ended.add(turn.turnId);
+    }
   };
 
   const putMessage = (message: Message): void => {
@@ -200,7 +216,7 @@ export const createState = () => {
         emit("list");
         return true;
       case "conversation_deleted":
-        conversations.delete(event.id);
+        dropConversation(event.id);
         emit("list");
         if (self.current === event.id) emit("thread", event.id);
         return true;

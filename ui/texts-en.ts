@@ -39,6 +39,7 @@ export const EN: Record<keyof typeof ZH, string> = {
   delete: "Delete",
   deleted: "Deleted “{title}”",
   undo: "Undo",
+  undoFailed: "Not restored: {reason}",
   exportMd: "Export Markdown",
   exportJson: "Export JSON",
   copyAll: "Copy all",

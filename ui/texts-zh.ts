@@ -37,6 +37,7 @@ export const ZH = {
   delete: "删除",
   deleted: "已删除“{title}”",
   undo: "撤销",
+  undoFailed: "没有恢复：{reason}",
   exportMd: "导出 Markdown",
   exportJson: "导出 JSON",
   copyAll: "复制全部",
