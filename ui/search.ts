@@ -40,16 +40,22 @@ export const createSearch = (
   const results = h("div.results", { hidden: true }, status, list);
   let timer: ReturnType<typeof setTimeout> | undefined;
   let asked = 0;
+  /** What the list answers. */
+  let listed: string | undefined;
+  /** What to do with the first hit when it comes. */
+  let pending: "click" | "focus" | undefined;
 
   const close = (): void => {
     clearTimeout(timer);
     asked++;
+    listed = undefined;
     results.hidden = true;
     on.active(false);
   };
 
   const run = async (query: string): Promise<void> => {
     const mine = ++asked;
+    clearTimeout(timer);
     setText(status, t("searching"));
     try {
       const { hits } = await page.api.call<{ hits: SearchHit[] }>(
@@ -71,13 +77,24 @@ export const createSearch = (
           return row;
         }),
       );
+      listed = query;
+      if (pending && document.activeElement === input) list.querySelector<HTMLElement>("button")?.[pending]();
     } catch (error) {
       if (mine === asked) setText(status, (error as Error).message);
     }
   };
 
+  /** The first hit for what stands in the field: the list may still be that of what stood there before. */
+  const first = (act: "click" | "focus"): void => {
+    const query = input.value.trim();
+    pending = query === listed ? undefined : act;
+    if (query === listed) list.querySelector<HTMLElement>("button")?.[act]();
+    else if (query) void run(query);
+  };
+
   input.addEventListener("input", (event) => {
     const query = input.value.trim();
+    pending = undefined;
     clearTimeout(timer);
     if (!query) {
       close();
@@ -95,8 +112,8 @@ export const createSearch = (
   });
   input.addEventListener("keydown", (event) => {
     if (composing(event)) return;
-    if (event.key === "Enter") list.querySelector<HTMLElement>("button")?.click();
-    else if (event.key === "ArrowDown") list.querySelector<HTMLElement>("button")?.focus();
+    if (event.key === "Enter") first("click");
+    else if (event.key === "ArrowDown") first("focus");
     else return;
     event.preventDefault();
   });

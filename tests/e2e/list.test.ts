@@ -1,6 +1,6 @@
 /** The list of conversations under one's hands: renaming, deleting and searching while other things happen. */
 import { describe, expect, test } from "bun:test";
-import { finished, type Page, PHONE, send, textOf, until, waitFor } from "./rig.ts";
+import { DESK, drawn, finished, type Page, PHONE, send, textOf, until, waitFor } from "./rig.ts";
 import { held, scene } from "./scene.ts";
 
 const stage = scene();
@@ -166,4 +166,33 @@ describe("deleting", () => {
     expect(await focused(page)).toBe(below);
     await context.close();
   });
+});
+
+test("Enter in the search opens a hit of what stands there, also before the list has come", async () => {
+  const { page, context } = await stage.open(DESK, "user1");
+  const first = await make(page, "alpha 苹果");
+  const second = await make(page, "beta 香蕉");
+  // The gateway reads new titles into its index a little later.
+  const indexed = async (): Promise<boolean> =>
+    (await call<{ hits: { conversationId: string }[] }>(page, "GET", "/api/search?q=beta")).hits.length > 0;
+  await until(indexed, 15_000, "the index");
+  const search = async (query: string): Promise<void> => {
+    await page.keyboard.press("Control+k");
+    await page.keyboard.type(query);
+    await page.keyboard.press("Enter");
+  };
+  await search("alpha");
+  await page.waitForURL(`**/c/${first}`, { timeout: 5000 });
+  await search("beta");
+  await page.waitForURL(`**/c/${second}`, { timeout: 5000 });
+  // Who went on to something else is not taken away from it by an answer that comes late.
+  await page.route("**/api/search?*", async (route) => {
+    await drawn(page);
+    await route.continue();
+  });
+  await search("alpha");
+  await page.click("#composer");
+  await page.waitForSelector(".hit:has-text('alpha')");
+  expect(page.url()).toEndWith(second);
+  await context.close();
 });
