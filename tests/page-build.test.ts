@@ -4,6 +4,7 @@ import { type Node, parse } from "acorn";
 import { assetResponse, createAssets, packPage, type PageFile, unpackPage } from "../lib/assets.ts";
 import type { Message } from "../lib/protocol.ts";
 import { buildPage } from "../ui/build.ts";
+import { createI18n } from "../ui/i18n.ts";
 import { createSseParser } from "../ui/sse.ts";
 import { EN } from "../ui/texts-en.ts";
 import { ZH } from "../ui/texts-zh.ts";
@@ -180,6 +181,42 @@ describe("pure parts", () => {
     expect(ageGroup(now - 48 * hour, now)).toBe("week");
     expect(ageGroup(now - 10 * 24 * hour, now)).toBe("month");
     expect(ageGroup(now - 90 * 24 * hour, now)).toBe("earlier");
+  });
+
+  test("a span is rounded before it is split into minutes and seconds", () => {
+    const { span } = createI18n("en");
+    const said = [40, 9949, 9960, 59_400, 59_700, 119_700, 125_000].map(span);
+    expect(said).toEqual(["0.1 s", "9.9 s", "10 s", "59 s", "1 min 0 s", "2 min 0 s", "2 min 5 s"]);
+  });
+
+  test("what a full storage refuses is remembered instead of the old value, and leaves when there is room again", async () => {
+    // By a path the type checker does not follow: it needs the DOM in its types.
+    const { createKeep } = await import(new URL("../ui/keep.ts", import.meta.url).href);
+    const stored: Record<string, string> = {};
+    let full = false;
+    const localStorage = {
+      getItem: (key: string) => stored[key] ?? null,
+      setItem: (key: string, value: string) => {
+        if (full) throw new Error("QuotaExceededError");
+        stored[key] = value;
+      },
+      removeItem: (key: string) => delete stored[key],
+    };
+    Object.assign(globalThis, { window: { localStorage } });
+    const keep = createKeep();
+    Reflect.deleteProperty(globalThis, "window");
+    keep.set("draft.a", "old");
+    full = true;
+    keep.set("draft.a", "new");
+    expect([keep.get("draft.a"), stored["nexus.draft.a"]]).toEqual(["new", "old"]);
+    full = false;
+    keep.set("draft.a", "newer");
+    stored["nexus.draft.a"] = "of another tab";
+    expect(keep.get("draft.a")).toBe("of another tab");
+    full = true;
+    keep.set("draft.a", "again");
+    keep.set("draft.a", undefined);
+    expect([keep.get("draft.a"), stored]).toEqual([undefined, {}]);
   });
 
   test("events are read whole whatever the line ends and cuts", () => {

@@ -59,10 +59,12 @@ export const createI18n = (initial: Lang): I18n => {
     },
     date: (at) => format(at, "date"),
     span: (ms) => {
-      const seconds = ms / 1000;
-      if (seconds < 10) return t("seconds", { n: Math.max(0.1, Math.round(seconds * 10) / 10) });
-      if (seconds < 60) return t("seconds", { n: Math.round(seconds) });
-      return t("minutes", { m: Math.floor(seconds / 60), s: Math.round(seconds % 60) });
+      // Rounded before it is split: 119.7 s are two minutes.
+      const tenths = Math.round(ms / 100) / 10;
+      const seconds = Math.round(ms / 1000);
+      if (tenths < 10) return t("seconds", { n: Math.max(0.1, tenths) });
+      if (seconds < 60) return t("seconds", { n: seconds });
+      return t("minutes", { m: Math.floor(seconds / 60), s: seconds % 60 });
     },
   };
 };

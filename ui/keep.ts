@@ -16,6 +16,7 @@ export type Keep = {
 const PREFIX = "nexus.";
 
 export const createKeep = (): Keep => {
+  /** What storage did not take: newer than what it holds. */
   const memory = new Map<string, string>();
   let storage: Storage | undefined;
   try {
@@ -31,15 +32,18 @@ export const createKeep = (): Keep => {
     }
   };
   return {
-    get: (key) => tryRun(() => storage?.getItem(PREFIX + key) ?? undefined) ?? memory.get(key),
+    get: (key) => memory.get(key) ?? tryRun(() => storage?.getItem(PREFIX + key) ?? undefined),
     set: (key, value) => {
+      memory.delete(key);
       if (value === undefined) {
-        memory.delete(key);
         tryRun(() => storage?.removeItem(PREFIX + key));
-      } else {
-        memory.set(key, value);
-        tryRun(() => storage?.setItem(PREFIX + key, value));
+        return;
       }
+      const taken = tryRun(() => {
+        storage!.setItem(PREFIX + key, value);
+        return true;
+      });
+      if (!taken) memory.set(key, value);
     },
     keys: (prefix) => {
       const stored = tryRun(() => Object.keys(storage ?? {})) ?? [];

@@ -209,8 +209,7 @@ export const createMention = (
         !event.ctrlKey &&
         !event.metaKey
       ) {
-        if (!rows[active]?.online) {
-          if (rows.length > 0) return true;
+        if (rows.length === 0) {
           close();
           return false;
         }

@@ -237,6 +237,10 @@ describe("mentions", () => {
     expect(box!.y + box!.height).toBeLessThanOrEqual(500);
     await page.tap(".mention-row[aria-disabled]", { force: true });
     expect(await value(page)).toBe("@");
+    expect(await type(page, "@leav")).toEqual(["要走的"]);
+    await page.keyboard.press("Enter");
+    expect(await value(page)).toBe("@leav");
+    await type(page, "@");
     await page.tap(".mention-row:nth-child(1)");
     expect(await value(page)).toBe("@Alpha ");
     await page.context().close();
