@@ -7,7 +7,7 @@ import type { Item } from "./message.ts";
 import type { Unsent } from "./outbox.ts";
 import type { Page } from "./page.ts";
 import { byAge, type Thread, type Turn } from "./state.ts";
-import { shownMessages } from "./thread.ts";
+import { shownMessages, type Shown } from "./thread.ts";
 
 const localMessage = (entry: Unsent, conversationId: string): Message => ({
   id: `local:${entry.clientId}`,
@@ -22,6 +22,8 @@ const localMessage = (entry: Unsent, conversationId: string): Message => ({
   createdAt: entry.createdAt,
   updatedAt: 0,
 });
+
+const isLocal = (shown: Shown | undefined): boolean => shown?.message.id.startsWith("local:") ?? false;
 
 const turnMessage = (turn: Turn): Message => ({
   id: turn.turnId,
@@ -38,6 +40,14 @@ const turnMessage = (turn: Turn): Message => ({
   updatedAt: turn.createdAt,
 });
 
+/** On its way it stands below everything; refused, it stays where it stood then, and what came later is below it. */
+const putUnsent = (shown: Shown[], entry: Unsent, message: Message): void => {
+  let at = entry.after === undefined ? -1 : shown.findIndex((s) => s.message.id === entry.after);
+  if (at < 0) at = shown.length - 1;
+  while (isLocal(shown[at + 1])) at++;
+  shown.splice(at + 1, 0, { message, versions: undefined });
+};
+
 /** All items of the open conversation, in order. */
 export const collectItems = (page: Page): Item[] => {
   const { state } = page;
@@ -50,8 +60,12 @@ export const collectItems = (page: Page): Item[] => {
     if (turn.conversationId === id && !known.has(turn.turnId)) messages.push(turnMessage(turn));
   messages.sort(byAge);
   const unsent = page.outbox.of(id).filter((entry) => !clientIds.has(entry.clientId));
-  for (const entry of unsent) messages.push(localMessage(entry, id ?? ""));
+  // Only what takes the place of another message is a version of it, and only until it is refused: nothing else unsent has a
+  // place in the tree yet, and as a version it would hide what is stored there.
+  const isVersion = (entry: Unsent): boolean => entry.replaces !== undefined && entry.state !== "failed";
+  for (const entry of unsent) if (isVersion(entry)) messages.push(localMessage(entry, id ?? ""));
   const shown = shownMessages(messages, current?.choice ?? new Map());
+  for (const entry of unsent) if (!isVersion(entry)) putUnsent(shown, entry, localMessage(entry, id ?? ""));
   const byId = new Map(messages.map((m) => [m.id, m]));
   const versionsOf = new Map(shown.map((s) => [s.message.id, s.versions]));
   return shown.map(({ message, versions }, i) => {

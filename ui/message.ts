@@ -132,7 +132,11 @@ const createUserView = (page: Page): MessageView => {
             ? h(
                 "div.unsent.meta",
                 {},
-                page.t(state === "waiting" ? "waitingSend" : "sending"),
+                state === "sending"
+                  ? page.t("sending")
+                  : unsent?.error
+                    ? page.t("waitingLimit", { reason: unsent.error })
+                    : page.t("waitingSend"),
                 state === "waiting" ? action("discard", page.t("discard")) : "",
               )
             : h(

@@ -1,6 +1,6 @@
 /**
  * Messages on their way out. Each has a client id made once, so sending it again is the same message to the gateway; they
- * are kept in the browser until the gateway has them.
+ * are kept in the browser until the gateway has them, each under a key of its own, because every tab has an outbox.
  *
  * Must stay true: a message the person sent is shown until it is stored or discarded, it goes out once, and those of one
  * conversation go out in order. A network that is away is waited for; a refusal is shown with its reason.
@@ -19,10 +19,14 @@ export type Unsent = {
   attachments: Attachment[];
   replyTo?: string;
   replaces?: string;
+  /** Of a version: of what it replaces. */
   parentId?: string;
   createdAt: number;
   state: "sending" | "waiting" | "failed";
+  /** Why it was refused, or is waited with; absent: the network is away. */
   error?: string;
+  /** Of a refused one: the newest message at that time. */
+  after?: string;
 };
 
 export type Outbox = {
@@ -38,35 +42,57 @@ export type Outbox = {
   clear: () => void;
 };
 
-/** `onCreated`: a conversation was made for a first message. */
+const KEY = "outbox.";
+/** Where the version before had them, all together. */
+const OLD_KEY = "outbox";
+
+/** `created`: a conversation was made for a first message. */
 export const createOutbox = (
   api: Api,
   state: State,
   keep: Keep,
   on: { changed: (conversationId: string | undefined) => void; created: (id: string) => void },
 ): Outbox => {
-  const restore = (): Unsent[] => {
+  const read = (key: string): Unsent[] => {
     try {
-      const stored = JSON.parse(keep.get("outbox") ?? "[]") as Unsent[];
-      return stored.map((entry) => (entry.state === "failed" ? entry : { ...entry, state: "waiting" as const }));
+      return [JSON.parse(keep.get(key) ?? "[]") as Unsent | Unsent[]].flat();
     } catch {
       return [];
     }
   };
-  let entries = restore();
+  const save = (entry: Unsent): void => keep.set(KEY + entry.clientId, JSON.stringify(entry));
+  for (const entry of read(OLD_KEY)) save(entry);
+  keep.set(OLD_KEY, undefined);
+  let entries = keep
+    .keys(KEY)
+    .flatMap(read)
+    .sort((a, b) => a.createdAt - b.createdAt);
+  for (const entry of entries) if (entry.state !== "failed") entry.state = "waiting";
   const busy = new Set<string>();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let failures = 0;
 
-  const save = (): void => keep.set("outbox", entries.length ? JSON.stringify(entries) : undefined);
   const changed = (entry: Unsent): void => {
-    save();
+    save(entry);
     on.changed(entry.conversationId);
   };
   const drop = (clientId: string): void => {
     const entry = entries.find((e) => e.clientId === clientId);
-    entries = entries.filter((e) => e.clientId !== clientId);
-    if (entry) changed(entry);
+    if (!entry) return;
+    entries = entries.filter((e) => e !== entry);
+    keep.set(KEY + clientId, undefined);
+    on.changed(entry.conversationId);
+  };
+  // Sent or discarded in another tab.
+  keep.onChange((key, value) => {
+    if (value === undefined && key.startsWith(KEY)) drop(key.slice(KEY.length));
+  });
+
+  const newest = (conversationId: string | undefined): string | undefined => {
+    const stored = [...(state.threads.get(conversationId ?? "")?.messages.values() ?? [])];
+    const open = [...state.turns.values()].filter((turn) => turn.conversationId === conversationId);
+    const all = [...stored, ...open.map(({ turnId, createdAt }) => ({ id: turnId, createdAt }))];
+    return all.sort((a, b) => a.createdAt - b.createdAt).at(-1)?.id;
   };
 
   const later = (ms: number): void => {
@@ -82,7 +108,8 @@ export const createOutbox = (
       const conversation = "conversation" in made ? made.conversation : made;
       // Whatever else was written into the new conversation meanwhile belongs to it too.
       for (const other of entries) other.conversationId ??= conversation.id;
-      save();
+      for (const other of entries) save(other);
+      busy.add(conversation.id);
       state.putConversation(conversation);
       state.threads.set(conversation.id, { messages: new Map(), status: "ready", next: undefined, choice: new Map() });
       state.emit("list");
@@ -109,27 +136,35 @@ export const createOutbox = (
   const run = async (entry: Unsent): Promise<void> => {
     const lane = entry.conversationId ?? "new";
     busy.add(lane);
+    const free = (): void => {
+      for (const one of [lane, entry.conversationId ?? lane]) busy.delete(one);
+    };
     entry.state = "sending";
+    delete entry.error;
+    delete entry.after;
     changed(entry);
     try {
       await deliver(entry);
       failures = 0;
-      busy.delete(lane);
+      free();
       flush();
     } catch (error) {
-      busy.delete(lane);
+      free();
       const refused = error instanceof ApiError ? error : new ApiError(0, "network", "");
-      if (!entries.includes(entry)) return;
+      if (!entries.includes(entry)) return flush();
       if (refused.code === "network" || refused.code === "unauthorized" || refused.code === "shutting_down") {
         entry.state = "waiting";
         failures++;
         if (refused.code !== "unauthorized") later(Math.min(15_000, 1000 * 2 ** failures));
       } else if (refused.code === "rate_limited" && (refused.retryAfter ?? 99) <= 30) {
         entry.state = "waiting";
+        entry.error = refused.message;
         later((refused.retryAfter ?? 1) * 1000);
       } else {
         entry.state = "failed";
         entry.error = refused.message;
+        const after = newest(entry.conversationId);
+        if (after) entry.after = after;
       }
       changed(entry);
     }
@@ -151,24 +186,25 @@ export const createOutbox = (
   return {
     of: (conversationId) => entries.filter((entry) => entry.conversationId === conversationId),
     send: (entry) => {
-      entries.push({ ...entry, clientId: randomId(), createdAt: Date.now(), state: "sending" });
-      save();
-      on.changed(entry.conversationId);
+      // Their order after a reload; two may be sent within one millisecond.
+      const createdAt = Math.max(Date.now(), (entries.at(-1)?.createdAt ?? 0) + 1);
+      const made: Unsent = { ...entry, clientId: randomId(), createdAt, state: "sending" };
+      entries.push(made);
+      changed(made);
       flush();
     },
     retry: (clientId) => {
       const entry = entries.find((e) => e.clientId === clientId);
       if (!entry) return;
       entry.state = "waiting";
-      delete entry.error;
       flush();
     },
     discard: drop,
     flush,
-    confirm: (clientId) => clientId && entries.some((e) => e.clientId === clientId) && drop(clientId),
+    confirm: (clientId) => clientId && drop(clientId),
     clear: () => {
       entries = [];
-      save();
+      for (const key of keep.keys(KEY)) keep.set(key, undefined);
     },
   };
 };

@@ -95,6 +95,7 @@ export const EN: Record<keyof typeof ZH, string> = {
   you: "Me",
   sending: "Sending…",
   waitingSend: "Goes out when the network is back",
+  waitingLimit: "Goes out by itself soon: {reason}",
   sendFailed: "Not sent",
   retry: "Retry",
   discard: "Discard",

@@ -93,6 +93,7 @@ export const ZH = {
   you: "我",
   sending: "发送中…",
   waitingSend: "等待网络恢复后发送",
+  waitingLimit: "稍后自动发送：{reason}",
   sendFailed: "没有发出",
   retry: "重试",
   discard: "丢弃",
