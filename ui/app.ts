@@ -53,6 +53,7 @@ const start = async (): Promise<void> => {
       if (id === undefined && state.current === undefined) transcript.show();
     },
     created: (id) => {
+      composer.made(id);
       // Only if the person is still where the message was written.
       if (state.current === undefined) page.go(id, { replace: true });
     },
@@ -106,7 +107,6 @@ const start = async (): Promise<void> => {
   // ── parts ──
   const composer = createComposer(page, {
     sent: () => transcript.sent(),
-    lastId: () => transcript.lastId(),
     openTurn: () => transcript.openTurn(),
     lastOwn: () => transcript.lastOwn(),
     lastBot: () => transcript.lastBot(),

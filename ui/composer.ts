@@ -5,19 +5,23 @@
  * survives reload, switching, a lost session and a refused send.
  */
 import type { Message } from "../lib/protocol.ts";
-import { h, setAttributes, setText } from "./dom.ts";
+import { createChosen } from "./chosen.ts";
+import { h, setAttributes } from "./dom.ts";
 import { createGrow } from "./grow.ts";
 import { icon } from "./icons.ts";
 import { createImages } from "./images.ts";
 import { createIncoming } from "./incoming.ts";
 import { createMention } from "./mention.ts";
-import { cleanName, composing, isTouch, type Page } from "./page.ts";
+import { createNotice } from "./notice.ts";
+import { composing, isTouch, type Page } from "./page.ts";
 import type { Turn } from "./state.ts";
 
 export type Composer = {
   element: HTMLElement;
-  /** Another conversation is open, or the language changed. */
+  /** Perhaps another conversation is open, or the language changed. What is written stays while it is the same one. */
   show: () => void;
+  /** The new conversation that was written in has this id now; what is being written meanwhile goes with it. */
+  made: (id: string) => void;
   /** Stop or send, by what is going on. */
   refresh: () => void;
   focus: () => void;
@@ -38,7 +42,6 @@ export type Composer = {
 
 export type ComposerNeeds = {
   sent: () => void;
-  lastId: () => string | undefined;
   openTurn: () => Turn | undefined;
   lastOwn: () => Message | undefined;
   lastBot: () => string | undefined;
@@ -59,19 +62,19 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     enterkeyhint: "enter",
     maxlength: 100_000,
   });
-  const notice = h("div.notice", { hidden: true });
   const picker = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabindex: -1 });
   const add = h("button.icon.add", { type: "button" }, icon("plus"));
-  const botName = h("span.chip-text", { dir: "auto" });
-  const bot = h("button.chip.bot-chip", { type: "button", "aria-haspopup": "listbox" }, botName);
+  const chosen = createChosen(page, needs.lastBot);
   const send = h("button.send", { type: "submit" }, icon("send"));
 
   let replyTo: Message | undefined;
   let editing: Message | undefined;
   let sendWhenReady = false;
-  const targets = new Map<string, string | undefined>();
+  /** Whose draft is in the field. */
+  let shown: string | undefined;
   const here = (): string => state.current ?? "new";
 
+  const notice = createNotice(page, () => cancelNotice());
   const images = createImages(page, () => {
     refresh();
     if (sendWhenReady) submit();
@@ -86,10 +89,10 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
   const box = h(
     "form.box",
     {},
-    notice,
+    notice.element,
     images.element,
     field,
-    h("div.tools", {}, add, picker, bot, h("span.grow"), send),
+    h("div.tools", {}, add, picker, chosen.button, h("span.grow"), send),
   );
   const element = h("footer.composer", {}, mention.element, box);
 
@@ -110,40 +113,14 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     mention.check();
   }
 
-  /** Who answers: what was chosen here, else the bot of the conversation. */
-  const target = (): string | undefined => (targets.has(here()) ? targets.get(here()) : undefined);
-  const shownBot = (): string | undefined =>
-    targets.has(here())
-      ? targets.get(here())
-      : state.current
-        ? (needs.lastBot() ?? state.conversations.get(state.current)?.botId)
-        : undefined;
-
   function pick(botId: string | undefined): void {
-    targets.set(here(), botId);
+    chosen.choose(botId);
     refresh();
     needs.picked();
     if (!isTouch()) field.focus();
   }
 
-  const drawNotice = (): void => {
-    const text = editing
-      ? t("editing")
-      : replyTo
-        ? `${t("quoting", { name: replyTo.role === "user" ? t("you") : cleanName(replyTo.botName ?? "") })}：${replyTo.content.replace(/\s+/g, " ").slice(0, 80)}`
-        : "";
-    notice.hidden = text === "";
-    notice.replaceChildren();
-    if (!text) return;
-    const cancel = h(
-      "button.icon",
-      { type: "button", "aria-label": t(editing ? "cancelEdit" : "cancelQuote") },
-      icon("close"),
-    );
-    cancel.addEventListener("click", cancelNotice);
-    notice.append(h("span", {}, text), cancel);
-  };
-
+  const drawNotice = (): void => notice.draw(editing, replyTo);
   function cancelNotice(): void {
     const wasEditing = editing !== undefined;
     editing = undefined;
@@ -172,11 +149,7 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
       send.dataset.shown = String(stopping);
       send.replaceChildren(icon(stopping ? "stop" : "send"));
     }
-    const id = shownBot();
-    const name = id === undefined ? t("auto") : (state.bots?.find((b) => b.id === id)?.name ?? id);
-    setText(botName, cleanName(name));
-    bot.setAttribute("aria-label", `${t("pickBot")}：${cleanName(name)}`);
-    bot.dataset.offline = String(id !== undefined && state.bots !== undefined && !state.bots.some((b) => b.id === id));
+    chosen.draw();
   }
 
   /** Sends what is written. Returns without doing anything when there is nothing. */
@@ -197,16 +170,15 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
       page.toast(t("imageFailed"));
       return;
     }
-    const chosen = target();
-    const parentId = editing ? editing.parentId : needs.lastId();
+    const target = chosen.here();
     const entry = {
       conversationId: state.current,
       content,
       attachments: files,
-      ...(chosen && !/^@\S/.test(content) ? { target: chosen } : {}),
+      ...(target && !/^@\S/.test(content) ? { target } : {}),
       ...(replyTo ? { replyTo: replyTo.id } : {}),
       ...(editing ? { replaces: editing.id } : {}),
-      ...(parentId ? { parentId } : {}),
+      ...(editing?.parentId ? { parentId: editing.parentId } : {}),
     };
     images.clear();
     if (editing) images.show(here());
@@ -265,12 +237,12 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     picker.value = "";
     if (!isTouch()) field.focus();
   });
-  bot.addEventListener("pointerdown", (event) => event.preventDefault());
-  bot.addEventListener("click", () => (mention.isOpen() ? mention.close() : mention.choose()));
+  chosen.button.addEventListener("pointerdown", (event) => event.preventDefault());
+  chosen.button.addEventListener("click", () => (mention.isOpen() ? mention.close() : mention.choose()));
   box.addEventListener("click", (event) => event.target === box && field.focus());
 
   const incoming = createIncoming(page, field, images.add, changed);
-  box.prepend(notice, incoming.offer);
+  box.prepend(notice.element, incoming.offer);
   element.append(incoming.drop);
   state.on("bots", refresh);
   state.on("list", refresh);
@@ -278,17 +250,27 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
   return {
     element,
     show: () => {
-      editing = undefined;
-      replyTo = undefined;
-      drawNotice();
       setAttributes(field, { "aria-label": t("composer"), placeholder: t("placeholder") });
       setAttributes(add, { "aria-label": t("addImage"), title: t("addImage") });
-      sendWhenReady = false; // what waits for a picture belongs to where it was written
-      field.value = keep.get(`draft.${here()}`) ?? "";
-      images.show(here());
-      grow();
-      mention.close();
+      if (shown !== here()) {
+        shown = here();
+        editing = undefined;
+        replyTo = undefined;
+        sendWhenReady = false; // what waits for a picture belongs to where it was written
+        field.value = keep.get(`draft.${here()}`) ?? "";
+        images.show(here());
+        grow();
+        mention.close();
+      }
+      drawNotice();
       refresh();
+    },
+    made: (id) => {
+      keep.set(`draft.${id}`, keep.get("draft.new"));
+      keep.set("draft.new", undefined);
+      images.move("new", id);
+      chosen.made(id);
+      if (shown === "new") shown = id;
     },
     refresh,
     focus: () => !isTouch() && field.focus(),
@@ -308,10 +290,15 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
       field.focus();
     },
     pick,
-    chosen: target,
+    chosen: chosen.here,
     forget: () => {
-      targets.clear();
+      chosen.forget();
       images.forget();
+      shown = undefined;
+      editing = undefined;
+      replyTo = undefined;
+      drawNotice();
+      setValue("");
     },
     suggest: (text) => {
       setValue(text);

@@ -37,6 +37,8 @@ export type Images = {
   add: (files: Iterable<File>) => void;
   /** The pictures of another conversation; `given`: those of a message that is being edited, which are not remembered. */
   show: (key: string, given?: readonly Attachment[]) => void;
+  /** What was for one conversation is for another. */
+  move: (from: string, to: string) => void;
   /** "wait": some are still on their way; "failed": one needs a decision; otherwise what to send. */
   take: () => "wait" | "failed" | Attachment[];
   count: () => number;
@@ -231,6 +233,15 @@ export const createImages = (page: Page, changed: () => void): Images => {
     element,
     add,
     show,
+    move: (from, to) => {
+      const list = strips.get(from);
+      strips.delete(from);
+      for (const entry of list ?? []) entry.key = to;
+      if (list) strips.set(to, list);
+      keep.set(`files.${to}`, keep.get(`files.${from}`));
+      keep.set(`files.${from}`, undefined);
+      if (shown === from) shown = to;
+    },
     count: () => entries().length,
     take: () => {
       if (entries().some((entry) => entry.state === "failed")) return "failed";

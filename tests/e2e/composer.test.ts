@@ -173,6 +173,123 @@ test("every conversation keeps its draft over switching and reload", async () =>
   await page.context().close();
 });
 
+describe("while a new conversation is made", () => {
+  /** The call that makes it waits until the returned function is called. */
+  const hold = async (page: Page): Promise<() => void> => {
+    let go = (): void => {};
+    const wait = new Promise<void>((done) => (go = done));
+    await page.route("**/api/conversations", async (route) => {
+      if (route.request().method() === "POST") await wait;
+      await route.continue();
+    });
+    return go;
+  };
+  const made = (page: Page): Promise<void> => waitFor(page, `location.pathname.startsWith("/c/")`);
+
+  test("what is written, added and chosen meanwhile stays, and belongs to it", async () => {
+    const { page } = await stage.open();
+    const go = await hold(page);
+    await page.fill("#composer", "第一句");
+    await page.keyboard.press("Enter");
+    await page.keyboard.type("写到一半");
+    await page.setInputFiles("input[type=file]", [{ name: "a.txt", mimeType: "text/plain", buffer: Buffer.from("a") }]);
+    await page.waitForSelector(".thumb[data-state=ready]");
+    await page.click(".bot-chip");
+    await page.click('.mention-row:has-text("伽马")');
+    go();
+    await made(page);
+    await finished(page);
+    expect(await value(page)).toBe("写到一半");
+    expect(await page.locator(".thumb").count()).toBe(1);
+    expect(await textOf(page, ".bot-chip")).toBe("伽马");
+    await page.click(".new-chat");
+    expect(await value(page)).toBe("");
+    expect(await page.locator(".thumb").count()).toBe(0);
+    expect(await textOf(page, ".bot-chip")).toBe("自动");
+    await page.goBack();
+    await page.reload();
+    await page.waitForSelector(".thumb[data-state=ready]");
+    expect(await value(page)).toBe("写到一半");
+    await page.context().close();
+  });
+
+  test("an input method goes on composing", async () => {
+    const { page } = await stage.open();
+    const go = await hold(page);
+    await page.fill("#composer", "第一句");
+    await page.keyboard.press("Enter");
+    const cdp = await page.context().newCDPSession(page);
+    await cdp.send("Input.imeSetComposition", { text: "nihao", selectionStart: 5, selectionEnd: 5 });
+    go();
+    await made(page);
+    await finished(page);
+    expect(await value(page)).toBe("nihao");
+    await cdp.send("Input.insertText", { text: "你好" });
+    expect(await value(page)).toBe("你好");
+    await page.context().close();
+  });
+
+  test("what is written meanwhile is there also when the reader has gone elsewhere", async () => {
+    const { page } = await stage.open();
+    await page.fill("#composer", "别处");
+    await page.keyboard.press("Enter");
+    await finished(page);
+    const { pathname } = new URL(page.url());
+    await page.click(".new-chat");
+    const go = await hold(page);
+    await page.fill("#composer", "问了就走");
+    await page.keyboard.press("Enter");
+    await page.keyboard.type("写到一半");
+    await page.click(`.row-link[href="${pathname}"]`);
+    expect(await value(page)).toBe("");
+    go();
+    await page.click('.row-link:has-text("问了就走")');
+    await finished(page);
+    expect(await value(page)).toBe("写到一半");
+    await page.context().close();
+  });
+});
+
+test("who signs in next finds nothing of what was being written, nor who was chosen", async () => {
+  const { page } = await stage.open();
+  await page.click(".bot-chip");
+  await page.click('.mention-row:has-text("伽马")');
+  await page.fill("#composer", "别人看不到");
+  await page.setInputFiles("input[type=file]", [{ name: "a.txt", mimeType: "text/plain", buffer: Buffer.from("a") }]);
+  await page.waitForSelector(".thumb[data-state=ready]");
+  await page.click(".gear");
+  await page.click('#settings button:has-text("退出登录")');
+  await page.waitForSelector("#login:not([hidden])");
+  expect(await value(page)).toBe("");
+  await signIn(page, stage.gate.url);
+  expect(await value(page)).toBe("");
+  expect(await page.locator(".thumb").count()).toBe(0);
+  expect(await textOf(page, ".bot-chip")).toBe("自动");
+  await page.context().close();
+});
+
+test("an edit in progress outlives another language, and a click on its own conversation", async () => {
+  const { page } = await stage.open();
+  await page.fill("#composer", "原文");
+  await page.keyboard.press("Enter");
+  await finished(page);
+  await page.hover(".msg.user");
+  await page.click('.msg.user [data-act="edit"]');
+  await page.fill("#composer", "改到一半");
+  await page.click(".row-link[aria-current=page]");
+  expect(await value(page)).toBe("改到一半");
+  const other = await page.context().newPage();
+  await other.goto(stage.gate.url);
+  await other.evaluate(`localStorage["nexus.lang"] = "en"`);
+  await waitFor(page, `document.querySelector(".notice").textContent.startsWith("Editing")`);
+  expect(await value(page)).toBe("改到一半");
+  await page.bringToFront();
+  await page.click(".send");
+  await waitFor(page, `document.querySelector(".pager")`);
+  expect(await textOf(page, ".bubble")).toBe("改到一半");
+  await page.context().close();
+});
+
 describe("mentions", () => {
   const rows = (page: Page): Promise<string[]> =>
     page.evaluate<string[]>(
