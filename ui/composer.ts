@@ -152,6 +152,10 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     chosen.draw();
   }
 
+  /** Whoever is named at the very beginning comes before who was chosen. */
+  const aimed = (content: string, botId: string | undefined): { target?: string } =>
+    botId && !/^@\S/.test(content) ? { target: botId } : {};
+
   /** Sends what is written. Returns without doing anything when there is nothing. */
   function submit(): void {
     const content = field.value.trim();
@@ -170,13 +174,13 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
       page.toast(t("imageFailed"));
       return;
     }
-    const target = chosen.here();
+    const quoted = replyTo?.id ?? editing?.replyTo;
     const entry = {
       conversationId: state.current,
       content,
       attachments: files,
-      ...(target && !/^@\S/.test(content) ? { target } : {}),
-      ...(replyTo ? { replyTo: replyTo.id } : {}),
+      ...aimed(content, chosen.here()),
+      ...(quoted ? { replyTo: quoted } : {}),
       ...(editing ? { replaces: editing.id } : {}),
       ...(editing?.parentId ? { parentId: editing.parentId } : {}),
     };
@@ -305,10 +309,13 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
       field.focus();
     },
     regenerate: (question) => {
+      // By whom it was answered, not by whom answered last here. A turn and its answer have the same id.
+      const by = state.threads.get(question.conversationId)?.messages.get(question.turnId ?? "")?.botId;
       page.outbox.send({
         conversationId: state.current,
         content: question.content,
         attachments: question.attachments,
+        ...aimed(question.content, state.bots?.find((one) => one.id === by)?.id),
         replaces: question.id,
         ...(question.parentId ? { parentId: question.parentId } : {}),
         ...(question.replyTo ? { replyTo: question.replyTo } : {}),

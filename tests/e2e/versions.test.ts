@@ -3,7 +3,20 @@ import { describe, expect, test } from "bun:test";
 import { v2Bot } from "../harness/bots.ts";
 import { BOT_TOKEN } from "../harness/config.ts";
 import { person } from "../harness/person.ts";
-import { DESK, finished, openPage, type Page, send, signIn, sleep, textOf, until, waitFor } from "./rig.ts";
+import {
+  bot,
+  DESK,
+  finished,
+  openPage,
+  type Page,
+  send,
+  signIn,
+  sleep,
+  textOf,
+  type Turn,
+  until,
+  waitFor,
+} from "./rig.ts";
 import { scene, search } from "./scene.ts";
 
 const stage = scene();
@@ -58,6 +71,60 @@ describe("versions", () => {
     await until(() => stage.asked.find((turn) => turn.replyTo)?.replyTo, 5000, "a quote at the bot");
     expect(stage.asked.at(-1)!.replyTo!.content).toBe("回：一加一");
     await page.waitForSelector(".quoted");
+    await context.close();
+  });
+
+  test("an edit of what quotes keeps the quote", async () => {
+    const { page, context } = await stage.open();
+    await send(page, "一");
+    await finished(page);
+    await page.hover(".msg.bot");
+    await page.click('.msg.bot [data-act="quote"]');
+    await send(page, "什么意思");
+    await finished(page, 2);
+    await page.locator(".msg.user").last().hover();
+    await page.locator('.msg.user [data-act="edit"]').last().click();
+    await page.fill("#composer", "到底什么意思");
+    await page.keyboard.press("Enter");
+    await until(() => stage.asked.at(-1)?.text === "到底什么意思" || undefined, 5000, "the edit at the bot");
+    expect(stage.asked.at(-1)!.replyTo?.content).toBe("回：一");
+    await finished(page, 2);
+    expect(await page.locator(".msg.user .quoted").count()).toBe(1);
+    await context.close();
+  });
+
+  test("whoever gave an answer gives it again, also when another bot was the last to answer here", async () => {
+    const by: string[] = [];
+    const say = (name: string) => (turn: Turn) => {
+      by.push(name);
+      turn.write(`${name}答`);
+    };
+    const alpha = await bot(stage.gate, "alpha", say("alpha"), { botName: "Alpha" });
+    const gamma = await bot(stage.gate, "gamma", say("gamma"), { botName: "Gamma" });
+    const { page, context } = await stage.open();
+    const askOf = async (name: string, count: number): Promise<void> => {
+      await page.click(".bot-chip");
+      await page.click(`.mention-row:has-text("${name}")`);
+      await send(page, `问 ${name}`);
+      await finished(page, count);
+    };
+    await askOf("Alpha", 1);
+    await askOf("Gamma", 2);
+    await page.reload();
+    await finished(page, 2);
+    await page.locator(".msg.bot").first().hover();
+    await page.locator('.msg.bot [data-act="regenerate"]').first().click();
+    await until(() => by[2], 5000, "the third answer");
+    expect(by).toEqual(["alpha", "gamma", "alpha"]);
+    await finished(page);
+    // Not who is away: then it is anybody's.
+    await alpha.close();
+    await waitFor(page, `document.querySelector(".bot-chip").dataset.offline === "true"`);
+    await page.locator(".msg.bot").first().hover();
+    await page.locator('.msg.bot [data-act="regenerate"]').first().click();
+    await waitFor(page, `[...document.querySelectorAll(".msg.bot .name")].at(-1)?.textContent !== "Alpha"`);
+    expect(await page.locator(".unsent.failed").count()).toBe(0);
+    await gamma.close();
     await context.close();
   });
 
