@@ -261,6 +261,7 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
         editing = undefined;
         replyTo = undefined;
         sendWhenReady = false; // what waits for a picture belongs to where it was written
+        incoming.offer.hidden = true;
         field.value = keep.get(`draft.${here()}`) ?? "";
         images.show(here());
         grow();

@@ -143,13 +143,10 @@ export const createImages = (page: Page, changed: () => void): Images => {
       if (entry.kept && strips.get(entry.key)?.includes(entry)) store(entry.key);
       setState(entry, "ready");
     } catch (error) {
-      if (!entry.blob) {
-        remove(entry);
-        page.toast(page.t("imageBad", { name: entry.name }));
-        return;
-      }
+      // Also one that is no picture stays: gone by itself, the message might go out without it before the person sees that.
       setState(entry, "failed");
-      if (error instanceof Error && error.message) page.toast(error.message);
+      if (!entry.blob) page.toast(page.t("imageBad", { name: entry.name }));
+      else if (error instanceof Error && error.message) page.toast(error.message);
     }
   };
 

@@ -29,11 +29,14 @@ export const createIncoming = (
     }
     const text = event.clipboardData?.getData("text/plain") ?? "";
     if (text.length <= LONG_PASTE) return;
+    // As the field has it: with its own line ends, and cut where it is full.
+    const room = field.maxLength - field.value.length + (field.selectionEnd - field.selectionStart);
+    const pasted = text.replace(/\r\n?/g, "\n").slice(0, room);
     const size = `${Math.round(text.length / 1000)}k`;
     const asFile = h("button.chip", { type: "button" }, t("foldAsFile"));
     asFile.addEventListener("click", () => {
-      const at = field.value.indexOf(text);
-      if (at >= 0) field.setRangeText("", at, at + text.length, "end");
+      const at = field.value.indexOf(pasted);
+      if (at >= 0) field.setRangeText("", at, at + pasted.length, "end");
       add([new File([text], t("fileName"), { type: "text/plain" })]);
       offer.hidden = true;
       changed();

@@ -81,7 +81,7 @@ export const EN: Record<keyof typeof ZH, string> = {
   removeImage: "Remove {name}",
   imageTooMany: "At most 9 images at a time",
   imageBad: "{name}: not an image this browser can read",
-  imageFailed: "Upload failed",
+  imageFailed: "A file was not uploaded: try again or remove it",
   imageRetry: "Upload {name} again",
   dropHere: "Drop to add images",
   imageAlt: "Image {n}",

@@ -79,7 +79,7 @@ export const ZH = {
   removeImage: "移除 {name}",
   imageTooMany: "一次最多 9 张图片",
   imageBad: "{name}：不是能识别的图片",
-  imageFailed: "上传失败",
+  imageFailed: "有文件没有上传成功，请重试或移除",
   imageRetry: "重试上传 {name}",
   dropHere: "松开以添加图片",
   imageAlt: "图片 {n}",

@@ -76,6 +76,7 @@ describe("pictures", () => {
     for (let i = 0; i < 9; i++) await page.click(".thumb .remove");
     await page.setInputFiles("input[type=file]", [image("坏.png", Buffer.from("no picture"))]);
     await waitFor(page, `document.querySelector(".toast")?.textContent.includes("坏.png")`);
+    await page.click(".thumb[data-state=failed] .remove");
     expect(await page.locator(".thumb").count()).toBe(0);
     await page.route("**/api/attachments", (route) => route.abort());
     await page.setInputFiles("input[type=file]", [image("a.png", small)]);
@@ -83,6 +84,27 @@ describe("pictures", () => {
     await page.unroute("**/api/attachments");
     await page.click(".again");
     await page.waitForSelector('.thumb[data-state="ready"]');
+    await page.context().close();
+  });
+
+  test("a message does not go out without the picture that cannot be read", async () => {
+    const { page } = await stage.open();
+    await page.fill("#composer", "看这张图");
+    await page.setInputFiles("input[type=file]", [
+      { name: "坏.jpg", mimeType: "image/jpeg", buffer: Buffer.from("no picture") },
+    ]);
+    await page.press("#composer", "Enter");
+    await page.waitForSelector(".thumb[data-state=failed]");
+    expect(await value(page)).toBe("看这张图");
+    expect(await own(page)).toBe(0);
+    await page.press("#composer", "Enter");
+    expect(await textOf(page, ".toast")).toContain("请重试或移除");
+    expect(await own(page)).toBe(0);
+    // Without it only when the person says so.
+    await page.click(".thumb .remove");
+    await page.click(".send");
+    await finished(page);
+    expect(await own(page)).toBe(1);
     await page.context().close();
   });
 
@@ -169,28 +191,46 @@ describe("pictures", () => {
   });
 });
 
-test("a long paste can go as a file", async () => {
-  const { page } = await stage.open();
-  const before = stage.asked.length;
-  await page.focus("#composer");
-  await page.evaluate(`(() => {
-    const data = new DataTransfer();
-    const text = "日志 ".repeat(4000);
-    data.setData("text/plain", text);
-    const field = document.getElementById("composer");
-    field.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
-    field.setRangeText(text, 0, 0, "end");
-    field.dispatchEvent(new InputEvent("input", { bubbles: true }));
-  })()`);
-  await page.click(".offer .chip");
-  expect(await value(page)).toBe("");
-  await waitFor(
-    page,
-    `document.querySelector(".thumb")?.dataset.state === "ready" || document.querySelector(".toast")`,
-  );
-  expect(await textOf(page, ".toast")).toBe("");
-  await page.click(".send");
-  await until(() => stage.asked.length > before || undefined, 5000, "the file at the bot");
-  expect(stage.asked.at(-1)!.attachments[0]!.mime).toStartWith("text/plain");
-  await page.context().close();
+describe("a long paste", () => {
+  const paste = async (page: Page, text: string): Promise<void> => {
+    await page.evaluate(`navigator.clipboard.writeText(${JSON.stringify(text)})`);
+    await page.focus("#composer");
+    await page.keyboard.press("Control+v");
+    await page.waitForSelector(".offer:not([hidden])");
+  };
+  const open = async (): Promise<Page> => {
+    const { page } = await stage.open();
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    return page;
+  };
+
+  test("can go as a file, whole, whatever its line ends and also where the field is too small for it", async () => {
+    const page = await open();
+    for (const text of ["日志 ".repeat(4000), "a long line\r\n".repeat(1000), "b".repeat(150_000)]) {
+      const before = stage.asked.length;
+      await page.fill("#composer", "前");
+      await paste(page, text);
+      await page.click(".offer .chip");
+      expect(await value(page)).toBe("前");
+      await page.waitForSelector(".thumb[data-state=ready]");
+      await page.click(".send");
+      await until(() => stage.asked.length > before || undefined, 5000, "the file at the bot");
+      const [file] = stage.asked.at(-1)!.attachments;
+      expect(file!.mime).toStartWith("text/plain");
+      expect(file!.size).toBeGreaterThanOrEqual(text.replace(/\r/g, "").length);
+    }
+    expect(await textOf(page, ".toast")).toBe("");
+    await page.context().close();
+  });
+
+  test("is not offered in another conversation", async () => {
+    const page = await open();
+    await page.fill("#composer", "一");
+    await page.click(".send");
+    await finished(page);
+    await paste(page, "日志 ".repeat(4000));
+    await page.click(".new-chat");
+    expect(await page.locator(".offer").isVisible()).toBe(false);
+    await page.context().close();
+  });
 });
