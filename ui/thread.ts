@@ -44,10 +44,6 @@ export const shownMessages = (messages: readonly Message[], choice: ReadonlyMap<
   return shown;
 };
 
-/** The id of the last message shown that is stored: the parent of what is sent next. */
-export const lastStored = (shown: readonly Shown[]): string | undefined =>
-  shown.filter(({ message }) => !message.id.startsWith("local:")).at(-1)?.message.id;
-
 /** Splits conversations by age for the list: pinned, today, yesterday, week, month, earlier. `now` in ms. */
 export const ageGroup = (at: number, now: number): "today" | "yesterday" | "week" | "month" | "earlier" => {
   const midnight = new Date(now);

@@ -18,7 +18,6 @@ import { createOlder } from "./older.ts";
 import type { Page } from "./page.ts";
 import { createPaint } from "./paint.ts";
 import type { Thread, Turn } from "./state.ts";
-import { lastStored } from "./thread.ts";
 
 export type Transcript = {
   element: HTMLElement;
@@ -28,8 +27,6 @@ export type Transcript = {
   sent: () => void;
   /** Brings a message into view and flashes it; loads older pages until it is there. */
   jump: (messageId: string) => Promise<void>;
-  /** The parent of the next message, and the newest answer's state. */
-  lastId: () => string | undefined;
   /** The turn that stop would stop. */
   openTurn: () => Turn | undefined;
   /** Who answered last: who answers next when nobody else is named. */
@@ -319,7 +316,6 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       reserve();
     },
     jump,
-    lastId: () => lastStored(items),
     openTurn: () =>
       // From the state itself: whoever asks on a change must not depend on the drawing, which comes a moment later.
       [...state.turns.values()].filter((turn) => turn.conversationId === state.current && !turn.stopped).at(-1),
