@@ -106,7 +106,7 @@ const start = async (): Promise<void> => {
 
   // ── parts ──
   const composer = createComposer(page, {
-    sent: () => transcript.sent(),
+    sent: (beside) => transcript.sent(beside),
     openTurn: () => transcript.openTurn(),
     lastOwn: () => transcript.lastOwn(),
     lastBot: () => transcript.lastBot(),

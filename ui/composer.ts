@@ -41,7 +41,7 @@ export type Composer = {
 };
 
 export type ComposerNeeds = {
-  sent: () => void;
+  sent: (beside?: string) => void;
   openTurn: () => Turn | undefined;
   lastOwn: () => Message | undefined;
   lastBot: () => string | undefined;
@@ -195,7 +195,7 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
     drawNotice();
     changed();
     page.outbox.send(entry);
-    needs.sent();
+    needs.sent(entry.replaces && (entry.parentId ?? ""));
   }
 
   const stop = (): void => {
@@ -321,7 +321,7 @@ export const createComposer = (page: Page, needs: ComposerNeeds): Composer => {
         ...(question.parentId ? { parentId: question.parentId } : {}),
         ...(question.replyTo ? { replyTo: question.replyTo } : {}),
       });
-      needs.sent();
+      needs.sent(question.parentId ?? "");
     },
     stop,
     escape: () => {

@@ -23,8 +23,8 @@ export type Transcript = {
   element: HTMLElement;
   /** Everything again, for another conversation or language. */
   show: () => void;
-  /** The reader sent something: hold the end. */
-  sent: () => void;
+  /** The reader sent something: hold the end. `beside`: of a version, the parent it shares with the others ("": none). */
+  sent: (beside?: string) => void;
   /** Brings a message into view and flashes it; loads older pages until it is there. */
   jump: (messageId: string) => Promise<void>;
   /** The turn that stop would stop. */
@@ -309,9 +309,10 @@ export const createTranscript = (page: Page, actions: TranscriptActions): Transc
       draw();
       if (items.length) follow.stick();
     },
-    sent: () => {
-      // What is sent follows the newest branch, so that one is shown again.
-      thread()?.choice.clear();
+    sent: (beside) => {
+      // What is sent follows the newest branch, so that one is shown again; a version is the newest where it is.
+      if (beside === undefined) thread()?.choice.clear();
+      else thread()?.choice.delete(beside);
       draw();
       reserve();
     },

@@ -48,6 +48,30 @@ test("the buttons of an older message of one's own can be pressed, and none hang
 });
 
 describe("versions", () => {
+  test("an edit on an older branch is shown there, and so is its answer", async () => {
+    const { page, context } = await stage.open();
+    await send(page, "一");
+    await finished(page);
+    await send(page, "二");
+    await finished(page, 2);
+    const edit = async (nth: number, text: string) => {
+      const own = page.locator(".msg.user").nth(nth);
+      await own.hover();
+      await own.locator('[data-act="edit"]').click();
+      await page.fill("#composer", text);
+      await page.keyboard.press("Enter");
+      await waitFor(page, `[...document.querySelectorAll(".md")].at(-1)?.textContent === "回：${text}"`);
+    };
+    await edit(0, "一改");
+    await page.hover(".msg.user");
+    await page.click('[data-act="version-prev"]');
+    await waitFor(page, `document.querySelectorAll(".msg").length === 4`);
+    await edit(1, "二改");
+    const shown = `[...document.querySelectorAll(".bubble, .md")].map((one) => one.textContent)`;
+    expect(await page.evaluate<string[]>(shown)).toEqual(["一", "回：一", "二改", "回：二改"]);
+    await context.close();
+  });
+
   test("an edit makes a new version and keeps the old branch; a quote reaches the bot", async () => {
     const { page, context } = await stage.open();
     await send(page, "一加一");
