@@ -183,7 +183,9 @@ export const createInbox = (deps: {
     held.size += files.reduce((sum, file) => sum + ("data" in file ? file.data.length : 0), 0);
     held.at = steady();
     const { replyBytes, frameBytes } = config().limits;
-    if (Buffer.byteLength(held.text) > replyBytes || held.size > frameBytes) {
+    // Of all that wait: a disk that refuses must not have them pile up.
+    const bytes = waiting.reduce((sum, one) => sum + Buffer.byteLength(one.text), 0);
+    if (bytes > replyBytes || waiting.reduce((sum, one) => sum + one.size, 0) > frameBytes) {
       waiting.pop();
       if (waiting.length === 0) late.delete(turn);
       return bury(connection, "late reply too large", { replyTo: frame.replyTo });

@@ -6,18 +6,7 @@
  * folder: the second one is refused.
  */
 import { Database } from "bun:sqlite";
-import {
-  chmodSync,
-  closeSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { createIds } from "./ids.ts";
 import type { Log } from "./log.ts";
@@ -285,64 +274,3 @@ export const openStore = ({
 };
 
 export type Store = ReturnType<typeof openStore>;
-
-/**
- * A consistent copy of a store that may be in use, to `file` (database) and `file`.files (attachments). The copy has no
- * epoch, so each store restored from it makes one of its own: whoever followed the original, or another restore, past it
- * starts over instead of missing what differs. It is made in a folder beside them that only its owner can enter, so there
- * is all of it or nothing. Throws StoreRefused when there is no store, or one of the two exists.
- */
-export const backupStore = async (dir: string, file: string): Promise<{ bytes: number; files: number }> => {
-  const source = join(dir, "nexus.db");
-  if (!existsSync(source))
-    throw new StoreRefused({ zh: `${source} 不存在；请检查 dataDir`, en: `${source} does not exist; check dataDir` });
-  for (const taken of [file, `${file}.files`].filter((path) => existsSync(path)))
-    throw new StoreRefused({ zh: `${taken} 已存在；请换个文件名`, en: `${taken} exists; choose another name` });
-  const making = mkdtempSync(`${file}.part-`);
-  try {
-    const made = join(making, "nexus.db");
-    copyDatabase(source, made);
-    const files = await copyFiles(join(dir, "files"), join(making, "files"));
-    if (files > 0) renameSync(join(making, "files"), `${file}.files`);
-    renameSync(made, file);
-    return { bytes: statSync(file).size, files };
-  } finally {
-    rmSync(making, { recursive: true, force: true });
-  }
-};
-
-const copyDatabase = (source: string, to: string): void => {
-  const db = new Database(source, { readonly: true, strict: true });
-  try {
-    db.query("VACUUM INTO ?").run(to);
-  } finally {
-    db.close();
-  }
-  chmodSync(to, 0o600);
-  const copy = new Database(to, { strict: true });
-  try {
-    copy.run("DELETE FROM meta WHERE key = 'epoch'");
-  } finally {
-    copy.close();
-  }
-};
-
-/**
- * Content-addressed and never changed after they are written, so copying them after the database misses none it names, but
- * those that are swept away meanwhile, which nobody has any more.
- */
-const copyFiles = async (from: string, to: string): Promise<number> => {
-  if (!existsSync(from)) return 0;
-  let count = 0;
-  for await (const path of new Bun.Glob("*/*").scan({ cwd: from })) {
-    if (path.endsWith(".part")) continue;
-    mkdirSync(join(to, path, ".."), { recursive: true, mode: 0o700 });
-    try {
-      await Bun.write(join(to, path), Bun.file(join(from, path)));
-      count++;
-    } catch (error) {
-      if ((error as { code?: unknown }).code !== "ENOENT") throw error;
-    }
-  }
-  return count;
-};

@@ -204,12 +204,10 @@ export const createStreams = (deps: { config: () => Config; now: () => number })
   };
 
   return {
-    /** Rejects `rate_limited` when no stream of this user would be let in: asked before a turn is started for one. */
-    checkRoom,
-
     /**
-     * The same, and the person's room is kept until the returned function is called: of many sends at the same moment all
-     * would else be let in while there is room for one. Call it once, right before the stream is opened.
+     * Rejects `rate_limited` when no stream of this user would be let in: asked before a turn is started for one. The
+     * person's room is kept until the returned function is called: of many sends at the same moment all would else be let in
+     * while there is room for one. Call it once, right before the stream is opened.
      */
     takeRoom: (user: string): (() => void) => {
       checkRoom(user);

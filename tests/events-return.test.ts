@@ -280,7 +280,7 @@ describe("a conversation that is deleted while turns run, and taken back", () =>
     }
     expect(Math.max(...most)).toBe(2);
     expect(page.turns.size).toBe(0);
-    expect(turns.map((turn) => page.threads.get(id)!.messages.get(turn)?.state)).toEqual(["cancelled", "cancelled"]);
+    expect(page.threads.has(id)).toBe(false); // what it holds is asked for anew
     for (const reader of readers) await reader.leave();
   });
 });

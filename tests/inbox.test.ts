@@ -379,6 +379,36 @@ describe("a reply after the end", () => {
     expect(await contents(me, conversation)).toEqual(["hi", "answer", "one", "two", "three"]);
   });
 
+  test("does not pile up while the disk refuses: beyond what one may hold, what comes is a dead letter and not acked", async () => {
+    const rig = await rigs.open({ limits: { replyBytes: 1000 } });
+    const bot = await rig.v2("a", { caps }, hold);
+    const me = await rig.person();
+    const { chat } = await answered(rig, bot, me);
+    rig.gateway.gate.store.inbox.addLate = async () => {
+      throw new Reject("storage_failed");
+    };
+    for (let seq = 2; seq <= 6; seq++) bot.end(chat, "x".repeat(300), { seq });
+    const admin = await rig.person("admin");
+    await until(async () => (await deadLetters(admin)).length >= 2, 2000, "what is beyond");
+    expect((await deadLetters(admin)).map(({ reason }) => reason)).toEqual(Array(2).fill("late reply too large"));
+    expect(acked(bot, chat.id)).toEqual([1]);
+  });
+
+  test("while its conversation is deleted comes back with it, and is not acked before it is stored", async () => {
+    const rig = await rigs.open();
+    const bot = await rig.v2("a", { caps }, hold);
+    const me = await rig.person();
+    const { chat, conversation } = await answered(rig, bot, me);
+    const events = await me.reader("/api/events");
+    await events.find(({ type }) => type === "hello");
+    await me("DELETE", `/api/conversations/${conversation}`);
+    bot.end(chat, "late", { seq: 2 });
+    await until(() => acked(bot, chat.id).includes(2), 2000, "the ack");
+    await me("POST", `/api/conversations/${conversation}/restore`, {});
+    expect(await contents(me, conversation)).toEqual(["hi", "answer", "late"]);
+    await events.find(({ type, message }) => type === "message" && (message as { content: string }).content === "late");
+  });
+
   test("keeps its text, and the other files, when a file is not there or cannot be read", async () => {
     const rig = await rigs.open();
     const bot = await rig.v2("a", { caps }, hold);

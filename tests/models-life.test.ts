@@ -1,7 +1,7 @@
 /** Models of the config over reloads and restarts of their gateway: answers that were on their way arrive, whole and once. */
 import { afterEach, expect, test } from "bun:test";
 import type { Message } from "../lib/protocol.ts";
-import { api, BOT_TOKEN, login, startGateway, tempDir, until } from "./harness.ts";
+import { api, BOT_TOKEN, login, rawSocket, startGateway, tempDir, until } from "./harness.ts";
 import { openAi, pieces, startFake, type Answer } from "./models/fake.ts";
 
 const closing: (() => unknown)[] = [];
@@ -169,6 +169,40 @@ test("a gateway that is stopped in the middle of an answer asks again after its 
   const after = await setup(models, folder.path);
   expect(await answerTo(after.call, asked)).toMatchObject({ state: "done", content: "whole answer" });
   expect(fake.asked).toHaveLength(2);
+});
+
+test("a gateway that stops leaves who waits in the queue, whoever else is free", async () => {
+  const folder = await tempDir("models-life");
+  closing.push(folder.remove);
+  const models = [{ id: "m", command: "echo one; sleep 30", maxConcurrency: 1 }];
+  const before = await setup(models, folder.path);
+  const { id } = (await before.call<{ id: string }>("POST", "/api/conversations", {})).body;
+  const messages = async ({ call }: typeof before) =>
+    (await call<{ messages: Message[] }>("GET", `/api/conversations/${id}/messages`)).body.messages;
+  const send = async (content: string) =>
+    (
+      await before.call<{ turnId: string }>("POST", `/api/conversations/${id}/messages`, {
+        clientId: crypto.randomUUID(),
+        content,
+      })
+    ).body.turnId;
+  const said = (turn: string) => async () => (await messages(before)).some((one) => one.id === turn && one.content);
+  const first = await send("1");
+  await until(said(first));
+  await before.call("POST", `/api/turns/${first}/cancel`); // from here on the conversation is the model's
+  const second = await send("2");
+  await until(said(second));
+  const idle = await rawSocket(before.gateway.wsUrl);
+  idle.send({ type: "register", botId: "idle", token: BOT_TOKEN });
+  await idle.waitFor("registered");
+  const waiting = await send("3");
+  await before.gateway.stop();
+  expect(idle.frames.filter(({ type }) => type === "chat")).toEqual([]);
+  const after = await setup([{ id: "m", echo: true }], folder.path);
+  const answer = await until(async () =>
+    (await messages(after)).find((one) => one.id === waiting && one.state === "done"),
+  );
+  expect([answer.botId, answer.content]).toEqual(["m", "3"]);
 });
 
 test("a gateway that stops gives nobody's answer to the model beside it", async () => {

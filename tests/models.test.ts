@@ -121,6 +121,13 @@ describe("a service in OpenAI's format", () => {
     expect(page.body.messages.at(-1)).toMatchObject({ state: "done", usage: { total_tokens: 2 } });
   }, 15_000);
 
+  test("is heard to the end where it says with every piece that it finished", async () => {
+    await service("openai", [
+      () => pieces([openAi.text("one ", "stop"), 2_500, openAi.text("two", "stop"), openAi.finish(), openAi.done]),
+    ]);
+    expect((await rig.ask("1")).body.content).toBe("one two");
+  });
+
   test("that is cut off or fails half way keeps the text and says so", async () => {
     await service("openai", [
       () => pieces([openAi.text("half "), 30], { cut: true }),

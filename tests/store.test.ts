@@ -13,7 +13,8 @@ import {
 } from "node:fs";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
-import { backupStore, openStore, StoreRefused } from "../lib/store.ts";
+import { openStore, StoreRefused } from "../lib/store.ts";
+import { backupStore } from "../lib/store/backup.ts";
 import { MIGRATIONS } from "../lib/store/schema.ts";
 import { schemaOf, schemaOfVersion } from "./golden/make.ts";
 import { ROOT, startProcess } from "./harness.ts";
@@ -307,6 +308,26 @@ describe("a backup", () => {
     }
     expect(await backup("unlimited")).toEqual({ code: 0, err: "" });
     expect(readdirSync(cwd).sort()).toEqual(["b.db", "b.db.files", ...before].sort());
+  });
+
+  test("that is stopped leaves nothing behind; a folder that is not there is named", async () => {
+    const cwd = await folder();
+    writeFileSync(join(cwd, "config.json"), "{}");
+    const made = await testStore({ dir: join(cwd, "data") });
+    for (let i = 0; i < 40; i++) {
+      const bytes = crypto.getRandomValues(new Uint8Array(60_000));
+      await made.store.attachments.add({ user: "admin", name: "a", mime: "text/plain", bytes, turn: null });
+    }
+    await made.stop();
+    const before = readdirSync(cwd).sort();
+    const stop = new AbortController();
+    const copying = backupStore(join(cwd, "data"), join(cwd, "b.db"), stop.signal);
+    expect(readdirSync(cwd)).not.toEqual(before);
+    stop.abort(new Error("stopped"));
+    await expect(copying).rejects.toThrow("stopped");
+    expect(readdirSync(cwd).sort()).toEqual(before);
+    const nowhere = join(cwd, "nope", "b.db");
+    await expect(backupStore(join(cwd, "data"), nowhere)).rejects.toThrow(`${join(cwd, "nope")} does not exist`);
   });
 
   test("is for its owner only from its first byte", async () => {

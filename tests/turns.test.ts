@@ -442,6 +442,17 @@ describe("waiting in the queue", () => {
   });
 });
 
+test("of many streams at the same moment as many are asked as there is room for", async () => {
+  const rig = await open({ limits: { streamsPerUser: 1 } });
+  const bot = await rig.v2("a", {}, hold);
+  const me = await rig.person();
+  const send = async () => (await me.stream("/api/chat/stream", { message: "hi" })).status;
+  expect((await Promise.all([send(), send(), send()])).sort()).toEqual([200, 429, 429]);
+  expect([rig.turns.count(), bot.chats.length]).toEqual([1, 1]);
+  bot.end(bot.chats[0]!, "done");
+  await rig.quiet();
+});
+
 describe("cancelling", () => {
   test("the partial text is kept, the bot is told, and what it still sends is dropped", async () => {
     const rig = await open();

@@ -2,7 +2,8 @@
 import { resolve } from "node:path";
 import { describeConfig } from "../config/describe.ts";
 import { faultLine, loadConfig } from "../config/file.ts";
-import { backupStore, StoreRefused } from "../store.ts";
+import { StoreRefused } from "../store.ts";
+import { backupStore } from "../store/backup.ts";
 import { CONFIG_OPTION, type Command, type Context, EXIT } from "./command.ts";
 import { readSettings } from "./settings.ts";
 
@@ -36,8 +37,12 @@ const backup = async (context: Context): Promise<number> => {
   const settings = readSettings(context);
   if (!settings) return EXIT.usage;
   const file = resolve(cwd, positional[0]!);
+  const stop = new AbortController();
+  const onSignal = (): void =>
+    stop.abort(new StoreRefused({ zh: "已停止，没有留下备份", en: "stopped, nothing was kept" }));
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, onSignal);
   try {
-    const { bytes, files } = await backupStore(settings.config.dataDir, file);
+    const { bytes, files } = await backupStore(settings.config.dataDir, file, stop.signal);
     say(
       `已备份到 ${file}（${bytes} 字节，${files} 个附件在 ${file}.files）`,
       `backed up to ${file} (${bytes} bytes, ${files} attachments in ${file}.files)`,
@@ -50,6 +55,8 @@ const backup = async (context: Context): Promise<number> => {
       complain(`无法备份到 ${file}：${why}`, `cannot back up to ${file}: ${why}`);
     }
     return EXIT.failed;
+  } finally {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.removeListener(signal, onSignal);
   }
 };
 

@@ -73,13 +73,14 @@ const createReading = ({ say, think, key }: Asking) => {
   let spoke = false;
   let finish: string | undefined;
   let usage: Usage | undefined;
-  const take = (json: unknown): void => {
-    if (!isRecord(json)) return;
+  /** Whether only the rest is to come: this piece came after the finish, or with it, and had no text. */
+  const take = (json: unknown): boolean => {
+    if (!isRecord(json)) return finish !== undefined;
     if (json.error) throw streamError(json, key);
     if (isRecord(json.usage))
       usage = usageOf(json.usage.prompt_tokens, json.usage.completion_tokens, json.usage.total_tokens) ?? usage;
     const choice = Array.isArray(json.choices) && isRecord(json.choices[0]) ? json.choices[0] : undefined;
-    if (!choice) return;
+    if (!choice) return finish !== undefined;
     const delta = isRecord(choice.delta) ? choice.delta : isRecord(choice.message) ? choice.message : {};
     const thought = textOf(delta.reasoning_content ?? delta.reasoning);
     if (thought !== "") think(thought);
@@ -87,9 +88,11 @@ const createReading = ({ say, think, key }: Asking) => {
     if (text !== "") {
       spoke = true;
       say(text);
+      finish = undefined; // some services send one with every piece
     }
-    // Some services send an empty one with every piece, where others send null.
+    // Or an empty one, where others send null.
     if (typeof choice.finish_reason === "string" && choice.finish_reason !== "") finish = choice.finish_reason;
+    return finish !== undefined && text === "";
   };
   return {
     take,
@@ -166,9 +169,9 @@ export const askOpenAi = async (asking: Asking): Promise<Usage | undefined> => {
   try {
     for await (const { data } of sseEvents(response.body, touch)) {
       if (data.trim() === "[DONE]") return reading.end(true);
-      reading.take(parse(data));
+      const onlyRest = reading.take(parse(data));
       clearTimeout(timer);
-      if (reading.isFinished()) timer = setTimeout(() => rest.abort(), REST_MS);
+      if (onlyRest) timer = setTimeout(() => rest.abort(), REST_MS);
     }
   } catch (error) {
     // A line that breaks after the finish takes nothing away; what a service says of itself counts even then.

@@ -191,8 +191,13 @@ export const chatRoutes = (gate: Gate): Route[] => {
       auth: "user",
       scope: "chat",
       handle: async (call) => {
-        streams.checkRoom(call.caller.user);
-        const started = await start(call);
+        const giveRoom = streams.takeRoom(call.caller.user);
+        let started: Started;
+        try {
+          started = await start(call);
+        } finally {
+          giveRoom();
+        }
         return stream(call, "row" in started ? replayOf(started.row) : started.turn, undefined, false);
       },
     },

@@ -5,6 +5,7 @@
 import type { Ids } from "../ids.ts";
 import { Reject } from "../protocol.ts";
 import type { StoreBase } from "./base.ts";
+import { UNDO_MS } from "./conversations.ts";
 import type { ConversationRow, MessageRow } from "./rows.ts";
 import type { TurnStore } from "./turns.ts";
 
@@ -115,7 +116,8 @@ export const createInboxStore = ({ db, write, now }: StoreBase, ids: Ids, turns:
       write(() => {
         const turn = turns.get(turnId);
         const conversation = turn && turns.conversation(turn.conversation);
-        if (!conversation || conversation.deleted_at !== null) return undefined;
+        // While its deletion can be undone it is kept as what ends in it is, and told then.
+        if (!conversation || (conversation.deleted_at ?? now()) < now() - UNDO_MS) return undefined;
         // Not below its own turn's reply: as the newest message it is the parent of the next one, and what was said between
         // them would be on another branch.
         const row = turns.appendBotMessage(conversation, { ...say, turn: turnId, parent: conversation.leaf });

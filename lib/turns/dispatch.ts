@@ -170,7 +170,7 @@ export const createDispatch = (
 
   /** Another bot or instance, if one may have it. */
   const giveOther = (turn: Turn, from: Connection): boolean => {
-    if (turn.tries >= MAX_TRIES) return false;
+    if (leaving || turn.tries >= MAX_TRIES) return false;
     const choice = pick(turn, from);
     if (!("connection" in choice)) return false;
     const { connection } = choice;
@@ -193,8 +193,7 @@ export const createDispatch = (
   const lost = (turn: Turn, connection: Connection): void => {
     if (turn.connection !== connection || turn.ending) return;
     release(turn);
-    const moves = !leaving && (!began(turn, connection) || connection.caps.has("idempotent"));
-    if (moves && giveOther(turn, connection)) return;
+    if ((!began(turn, connection) || connection.caps.has("idempotent")) && giveOther(turn, connection)) return;
     orphan(turn, connection);
   };
 
@@ -219,6 +218,7 @@ export const createDispatch = (
   };
 
   const queue = createQueue({ config, streams }, (turn) => {
+    if (leaving) return false;
     const choice = pick(turn);
     if (!("connection" in choice)) return false;
     give(turn, choice.connection);
@@ -244,7 +244,7 @@ export const createDispatch = (
     release,
     deliver,
     lost,
-    /** The process is about to end: who goes keeps its turns for the next start. */
+    /** The process is about to end: who goes keeps its turns for the next start, and who waits goes on waiting. */
     leave: (): void => {
       leaving = true;
     },
