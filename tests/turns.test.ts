@@ -448,8 +448,9 @@ test("of many streams at the same moment as many are asked as there is room for"
   const me = await rig.person();
   const send = async () => (await me.stream("/api/chat/stream", { message: "hi" })).status;
   expect((await Promise.all([send(), send(), send()])).sort()).toEqual([200, 429, 429]);
+  const chat = await bot.waitFor("chat");
   expect([rig.turns.count(), bot.chats.length]).toEqual([1, 1]);
-  bot.end(bot.chats[0]!, "done");
+  bot.end(chat, "done");
   await rig.quiet();
 });
 
