@@ -24,10 +24,14 @@ const DEAD_MS = 1_000;
 /** A late reply whose `done` does not come is stored after this long without a frame. */
 const LATE_SILENT_MS = 60_000;
 
-/** A reply after `done`, as far as it has come. `seq`: of its last frame, so that none counts twice. */
+/**
+ * A reply after `done`, as far as it has come. `bytes`: of its text, `size`: characters of its files; `seq`: of its last frame,
+ * so that none counts twice.
+ */
 type Late = {
   connection: Connection;
   text: string;
+  bytes: number;
   files: ReplyFile[];
   size: number;
   seq: number;
@@ -171,21 +175,23 @@ export const createInbox = (deps: {
     const waiting = late.get(turn) ?? [];
     let held = waiting.at(-1);
     if (held?.state !== "heard") {
-      held = { connection, text: "", files: [], size: 0, seq: 0, at: 0, state: "heard" };
+      held = { connection, text: "", bytes: 0, files: [], size: 0, seq: 0, at: 0, state: "heard" };
       waiting.push(held);
       late.set(turn, waiting);
     }
     if (frame.seq !== undefined && connection.proto === 2) held.seq = frame.seq;
     held.connection = connection;
-    held.text = frame.mode === "replace" ? frame.content : held.text + frame.content;
+    const before = frame.mode === "replace" ? { text: "", bytes: 0 } : held;
+    held.bytes = before.bytes + Buffer.byteLength(frame.content);
+    held.text = before.text + frame.content;
     const files = [...(frame.attachments ?? []), ...(frame.image ? [imageFile(frame.image)] : [])];
     held.files.push(...files);
     held.size += files.reduce((sum, file) => sum + ("data" in file ? file.data.length : 0), 0);
     held.at = steady();
     const { replyBytes, frameBytes } = config().limits;
     // Of all that wait: a disk that refuses must not have them pile up.
-    const bytes = waiting.reduce((sum, one) => sum + Buffer.byteLength(one.text), 0);
-    if (bytes > replyBytes || waiting.reduce((sum, one) => sum + one.size, 0) > frameBytes) {
+    const all = (count: (one: Late) => number): number => waiting.reduce((sum, one) => sum + count(one), 0);
+    if (all(({ bytes }) => bytes) > replyBytes || all(({ size }) => size) > frameBytes) {
       waiting.pop();
       if (waiting.length === 0) late.delete(turn);
       return bury(connection, "late reply too large", { replyTo: frame.replyTo });

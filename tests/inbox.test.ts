@@ -278,12 +278,16 @@ describe("a reply after the end", () => {
     return { chat, conversation: turn.conversation };
   };
   const hold = { onChat: () => {} };
-
-  test("is acked again when it is sent again, as far as it is stored", async () => {
-    const rig = await rigs.open();
+  /** A turn that is over, its bot and its person. */
+  const over = async (config: Parameters<typeof rigs.open>[0] = {}) => {
+    const rig = await rigs.open(config);
     const bot = await rig.v2("a", { caps }, hold);
     const me = await rig.person();
-    const { chat, conversation } = await answered(rig, bot, me);
+    return { rig, bot, me, ...(await answered(rig, bot, me)) };
+  };
+
+  test("is acked again when it is sent again, as far as it is stored", async () => {
+    const { rig, bot, me, chat, conversation } = await over();
     bot.write(chat, "PS: ", { seq: 2 });
     bot.end(chat, "one more", { seq: 3 });
     await until(() => acked(bot, chat.id).includes(3), 2000, "the ack");
@@ -328,10 +332,7 @@ describe("a reply after the end", () => {
   });
 
   test("is not acked before it is stored, and then where it was sent last", async () => {
-    const rig = await rigs.open();
-    const bot = await rig.v2("a", { caps }, hold);
-    const me = await rig.person();
-    const { chat, conversation } = await answered(rig, bot, me);
+    const { rig, bot, me, chat, conversation } = await over();
     const { inbox } = rig.gateway.gate.store;
     const kept = inbox.addLate;
     const hanging = Promise.withResolvers<void>();
@@ -354,10 +355,7 @@ describe("a reply after the end", () => {
   });
 
   test("that the disk refuses is stored later, and the one behind it not before", async () => {
-    const rig = await rigs.open();
-    const bot = await rig.v2("a", { caps }, hold);
-    const me = await rig.person();
-    const { chat, conversation } = await answered(rig, bot, me);
+    const { rig, bot, me, chat, conversation } = await over();
     const { inbox } = rig.gateway.gate.store;
     const kept = inbox.addLate;
     let tries = 0;
@@ -380,10 +378,7 @@ describe("a reply after the end", () => {
   });
 
   test("does not pile up while the disk refuses: beyond what one may hold, what comes is a dead letter and not acked", async () => {
-    const rig = await rigs.open({ limits: { replyBytes: 1000 } });
-    const bot = await rig.v2("a", { caps }, hold);
-    const me = await rig.person();
-    const { chat } = await answered(rig, bot, me);
+    const { rig, bot, chat } = await over({ limits: { replyBytes: 1000 } });
     rig.gateway.gate.store.inbox.addLate = async () => {
       throw new Reject("storage_failed");
     };
@@ -395,10 +390,7 @@ describe("a reply after the end", () => {
   });
 
   test("while its conversation is deleted comes back with it, and is not acked before it is stored", async () => {
-    const rig = await rigs.open();
-    const bot = await rig.v2("a", { caps }, hold);
-    const me = await rig.person();
-    const { chat, conversation } = await answered(rig, bot, me);
+    const { bot, me, chat, conversation } = await over();
     const events = await me.reader("/api/events");
     await events.find(({ type }) => type === "hello");
     await me("DELETE", `/api/conversations/${conversation}`);
@@ -410,10 +402,7 @@ describe("a reply after the end", () => {
   });
 
   test("keeps its text, and the other files, when a file is not there or cannot be read", async () => {
-    const rig = await rigs.open();
-    const bot = await rig.v2("a", { caps }, hold);
-    const me = await rig.person();
-    const { chat, conversation } = await answered(rig, bot, me);
+    const { rig, bot, me, chat, conversation } = await over();
     const good = { name: "plan.txt", mime: "text/plain", data: Buffer.from("the plan").toString("base64") };
     bot.end(chat, "with files", { seq: 2, attachments: [{ id: "zzz" }, good], image: "data:image/png;base64,?!" });
     await until(() => acked(bot, chat.id).includes(2), 2000, "the ack");

@@ -7,7 +7,7 @@
 import { readFileSync } from "node:fs";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { type Bot, type BotState, gatewayUrls } from "../../plugin/client.ts";
-import { faultLine, twiceFaults } from "../config/file.ts";
+import { twiceFaults } from "../config/file.ts";
 import { readJson } from "../config/json.ts";
 import { type ModelEntry, modelShape, modelsShape } from "../config/models.ts";
 import { secret } from "../config/secrets.ts";
@@ -18,6 +18,7 @@ import { CLOSE } from "../protocol.ts";
 import { type Fault, maybe, type Shape, text } from "../shape.ts";
 import { type Command, type Context, EXIT } from "./command.ts";
 import { isLaunched, untilStopped } from "./lifetime.ts";
+import { complainAll } from "./settings.ts";
 
 const DEFAULT_GATEWAY = "ws://127.0.0.1:17392";
 /** The token of bots, as the examples of the documents have it. */
@@ -26,11 +27,6 @@ const TOKEN_ENV = "BOT_TOKEN";
 const DRAIN_MS = 25_000;
 
 type Wanted = { gateway: string; token: string; entries: ModelEntry[] };
-
-const complainAll = ({ complain }: Context, faults: Fault[]): undefined => {
-  for (const fault of faults) complain(faultLine(fault, "zh"), faultLine(fault, "en"));
-  return undefined;
-};
 
 const isGateway = (url: string): boolean => {
   try {

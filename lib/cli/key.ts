@@ -6,7 +6,6 @@
  */
 import { digest, newSecret } from "../auth.ts";
 import type { Config } from "../config.ts";
-import { faultLine } from "../config/file.ts";
 import { nearest } from "../config/near.ts";
 import { botIdShape } from "../frames.ts";
 import { decodeId, encodeId } from "../ids.ts";
@@ -14,7 +13,7 @@ import type { Fault } from "../shape.ts";
 import { StoreRefused } from "../store.ts";
 import { type KeyFile, openKeyFile } from "../store/keyfile.ts";
 import { CONFIG_OPTION, type Command, type Context, EXIT } from "./command.ts";
-import { readSettings } from "./settings.ts";
+import { complainAll, readSettings } from "./settings.ts";
 
 const DAY_MS = 86_400_000;
 const NAME_CHARS = 100;
@@ -64,8 +63,7 @@ const limitsOf = ({ options, complain }: Context): Limits | undefined => {
   const bots = options.get("bots")?.split(",");
   const faults: Fault[] = [];
   for (const bot of bots ?? []) botIdShape(bot, "--bots", faults);
-  for (const fault of faults) complain(faultLine(fault, "zh"), faultLine(fault, "en"));
-  if (faults.length > 0) return undefined;
+  if (faults.length > 0) return complainAll({ complain }, faults);
   return { bots, expiresAt: days === undefined ? null : Date.now() + Number(days) * DAY_MS, scope, name };
 };
 

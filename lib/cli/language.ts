@@ -1,5 +1,6 @@
 /** Which language a command speaks: the config's `language`, else LC_ALL, LC_MESSAGES, LANG, else Chinese. */
 import { readConfigText } from "../config/file.ts";
+import { readJson } from "../config/json.ts";
 import type { Env } from "../config/secrets.ts";
 import type { Language } from "./command.ts";
 
@@ -11,8 +12,8 @@ const ofLocale = (locale: string): Language | undefined => {
 
 const ofConfig = (path: string): Language | undefined => {
   try {
-    const json: unknown = JSON.parse(readConfigText(path).replace(/^\ufeff/, ""));
-    const { language } = json as { language?: unknown };
+    const read = readJson(readConfigText(path));
+    const language = read.ok && (read.value as { language?: unknown }).language;
     return language === "zh" || language === "en" ? language : undefined;
   } catch {
     return undefined; // no config, or one whose faults are told in the default language

@@ -1,11 +1,11 @@
 /** `nexus serve`, `check` and `backup`: running the gateway and looking after it. */
 import { resolve } from "node:path";
 import { describeConfig } from "../config/describe.ts";
-import { faultLine, loadConfig } from "../config/file.ts";
+import { loadConfig } from "../config/file.ts";
 import { StoreRefused } from "../store.ts";
 import { backupStore } from "../store/backup.ts";
 import { CONFIG_OPTION, type Command, type Context, EXIT } from "./command.ts";
-import { readSettings } from "./settings.ts";
+import { complainAll, readSettings } from "./settings.ts";
 
 /** A port given on the command line; undefined after saying why not. */
 export const portOption = ({ options, complain }: Context): { port?: number } | undefined => {
@@ -24,7 +24,7 @@ const serve = async (context: Context): Promise<number> => {
 const check = async ({ configPath, env, stdout, complain }: Context): Promise<number> => {
   const loaded = loadConfig(configPath, env);
   if (!loaded.ok) {
-    for (const fault of loaded.faults) complain(faultLine(fault, "zh"), faultLine(fault, "en"));
+    complainAll({ complain }, loaded.faults);
     return EXIT.usage;
   }
   for (const { zh, en } of loaded.warnings) complain(`提醒：${zh}`, `warning: ${en}`);

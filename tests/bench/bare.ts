@@ -4,14 +4,13 @@
  *
  * With a file as its argument it also keeps what a chat says before it is told (storing.ts): what that promise alone costs.
  */
-import { createStoring } from "./storing.ts";
-
 type Waiting = (content: string, done: boolean) => void;
 
 let bot: Bun.ServerWebSocket<unknown> | undefined;
 let next = 0;
 const waiting = new Map<string, Waiting>();
-const store = process.argv[2] ? createStoring(process.argv[2]) : undefined;
+// Not loaded where it is not used: the plain relay is what everything is measured against.
+const store = process.argv[2] ? (await import("./storing.ts")).createStoring(process.argv[2]) : undefined;
 
 const ask = (body: { message: string; image?: string }, on: Waiting): string => {
   const id = String(++next);
@@ -82,3 +81,4 @@ const server = Bun.serve({
   },
 });
 process.stdout.write(`${JSON.stringify({ port: server.port })}\n`);
+export {};

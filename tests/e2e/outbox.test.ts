@@ -14,20 +14,17 @@ import {
   until,
   waitFor,
 } from "./rig.ts";
-import { scene } from "./scene.ts";
+import { edit, scene } from "./scene.ts";
 
 const stage = scene();
 
 /** What stands there, from above to below. */
-const shown = (page: Page): Promise<string[]> =>
-  page.evaluate<string[]>(
-    `[...document.querySelectorAll(".msg")].map((e) => e.querySelector(".bubble, .md").textContent)`,
-  );
+const SHOWN = `[...document.querySelectorAll(".msg")].map((e) => e.querySelector(".bubble, .md").textContent)`;
+const shown = (page: Page): Promise<string[]> => page.evaluate<string[]>(SHOWN);
 const shows = (page: Page, texts: readonly string[]): Promise<void> =>
-  waitFor(
-    page,
-    `JSON.stringify([...document.querySelectorAll(".msg")].map((e) => e.querySelector(".bubble, .md").textContent)) === ${JSON.stringify(JSON.stringify(texts))}`,
-  ).catch(async () => expect(await shown(page)).toEqual([...texts]));
+  waitFor(page, `JSON.stringify(${SHOWN}) === ${JSON.stringify(JSON.stringify(texts))}`).catch(async () =>
+    expect(await shown(page)).toEqual([...texts]),
+  );
 /** The next of these is refused. */
 const refuseOne = async (page: Page): Promise<void> => {
   let refused = 0;
@@ -35,12 +32,6 @@ const refuseOne = async (page: Page): Promise<void> => {
     if (route.request().method() !== "POST" || refused++ > 0) return await route.continue();
     await route.fulfill({ status: 503, contentType: "application/json", body: `{"error":"忙","code":"bot_busy"}` });
   });
-};
-const editFirst = async (page: Page, text: string): Promise<void> => {
-  await page.locator(".msg.user").first().hover();
-  await page.locator('.msg.user [data-act="edit"]').first().click();
-  await page.fill("#composer", text);
-  await page.keyboard.press("Enter");
 };
 
 describe("what is not stored yet hides nothing", () => {
@@ -68,7 +59,7 @@ describe("what is not stored yet hides nothing", () => {
     await send(page, "然后呢");
     await finished(page, 2);
     await refuseOne(page);
-    await editFirst(page, "改过");
+    await edit(page, 0, "改过");
     await page.waitForSelector(".unsent.failed");
     await shows(page, ["一", "回：一", "然后呢", "回：然后呢", "改过"]);
     await page.click('[data-act="retry-send"]');
@@ -112,7 +103,7 @@ describe("what is not stored yet hides nothing", () => {
     const { page, context } = await stage.open();
     await send(page, "一");
     await finished(page);
-    await editFirst(page, "改过");
+    await edit(page, 0, "改过");
     await shows(page, ["改过", "回：改过"]);
     await page.hover(".msg.user");
     await page.click('[data-act="version-prev"]');

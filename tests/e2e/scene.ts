@@ -146,6 +146,15 @@ export const search = async (page: Page, words: string): Promise<void> => {
   await until(found, 15_000, "a hit");
 };
 
+/** Edits the message of one's own at this place and sends it. */
+export const edit = async (page: Page, nth: number, text: string): Promise<void> => {
+  const own = page.locator(".msg.user").nth(nth);
+  await own.hover();
+  await own.locator('[data-act="edit"]').click();
+  await page.fill("#composer", text);
+  await page.keyboard.press("Enter");
+};
+
 /** Until the turn is stopped. */
 export const held = (turn: Turn): Promise<void> =>
   new Promise((done) => turn.signal.addEventListener("abort", () => done()));

@@ -17,7 +17,7 @@ import {
   until,
   waitFor,
 } from "./rig.ts";
-import { scene, search } from "./scene.ts";
+import { edit, scene, search } from "./scene.ts";
 
 const stage = scene();
 
@@ -54,19 +54,15 @@ describe("versions", () => {
     await finished(page);
     await send(page, "二");
     await finished(page, 2);
-    const edit = async (nth: number, text: string) => {
-      const own = page.locator(".msg.user").nth(nth);
-      await own.hover();
-      await own.locator('[data-act="edit"]').click();
-      await page.fill("#composer", text);
-      await page.keyboard.press("Enter");
-      await waitFor(page, `[...document.querySelectorAll(".md")].at(-1)?.textContent === "回：${text}"`);
-    };
-    await edit(0, "一改");
+    const answered = (text: string) =>
+      waitFor(page, `[...document.querySelectorAll(".md")].at(-1)?.textContent === "回：${text}"`);
+    await edit(page, 0, "一改");
+    await answered("一改");
     await page.hover(".msg.user");
     await page.click('[data-act="version-prev"]');
     await waitFor(page, `document.querySelectorAll(".msg").length === 4`);
-    await edit(1, "二改");
+    await edit(page, 1, "二改");
+    await answered("二改");
     const shown = `[...document.querySelectorAll(".bubble, .md")].map((one) => one.textContent)`;
     expect(await page.evaluate<string[]>(shown)).toEqual(["一", "回：一", "二改", "回：二改"]);
     await context.close();
